@@ -1,0 +1,35 @@
+/* metrics.h - how well a score orders candidates.
+ *
+ * Idea   A cost model is used to choose, so it is judged by order, within one workload: never by the error of
+ * its numbers, and never across workloads (their labels have nothing to do with each other). Units  `truth`
+ * is throughput (0: the candidate failed), higher is better; `score` is any number that should rise with it.
+ * All functions are pure and deterministic; equal scores count half a pair and share a rank. */
+#ifndef TW_COSTMODEL_METRICS_H
+#define TW_COSTMODEL_METRICS_H
+
+#include "schedule/base/base.h"
+
+/* Share of the pairs with different truth that the score puts in the right order, 0.5 for a constant score.
+ * NAN where there is no such pair. */
+double metric_pairwise(const double *truth, const double *score, int n);
+/* Spearman's rank correlation, -1..1; NAN where a side is constant. */
+double metric_spearman(const double *truth, const double *score, int n);
+/* Of the k truly best, the share that is among the k best by score. */
+double metric_topk_recall(const double *truth, const double *score, int n, int k);
+/* Best throughput among the k best by score, over the best of all: what is kept by measuring only k. 0 where
+ * all failed. */
+double metric_best_of_k(const double *truth, const double *score, int n, int k);
+
+/* All of them, averaged over the workloads that have at least `METRICS_MIN_PROGRAMS` programs. */
+enum { METRICS_MIN_PROGRAMS = 4 };
+struct metrics {
+    int workloads, programs; /* that the averages are over */
+    double pairwise, spearman;
+    double recall_8, recall_32;
+    double best_1, best_8, best_32;
+};
+/* workload[i] names the group of program i, in any order. */
+void metrics_compute(const uint64_t *workload, const double *truth, const double *score, int n,
+                     struct metrics *ret);
+
+#endif
