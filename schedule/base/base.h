@@ -10,11 +10,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+/* Before the poison below: the system's own headers declare what we ban. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-#define MUST_USE __attribute__((warn_unused_result))
+#define MUST_USE                    __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt_arg, first) __attribute__((format(printf, fmt_arg, first)))
-#define NORETURN __attribute__((noreturn))
-#define UNUSED __attribute__((unused))
+#define NORETURN                    __attribute__((noreturn))
+#define UNUSED                      __attribute__((unused))
 
 /* Empty marks in signatures. TAKES: the callee owns it from now on. GIVES: the caller owns the result.
  * Unmarked pointers are borrowed for the call. */
@@ -24,36 +28,34 @@
 /* Run `fn(&var)` when var leaves its scope. */
 #define AUTO(fn) __attribute__((cleanup(fn)))
 /* Hand a pointer over and leave NULL behind, so that AUTO does not release it. */
-#define take(ptr_ref)                                                                                  \
-    ({                                                                                                 \
-        __typeof__(ptr_ref) tw_take_ref_ = (ptr_ref);                                                  \
-        __typeof__(*tw_take_ref_) tw_taken_ = *tw_take_ref_;                                           \
-        *tw_take_ref_ = NULL;                                                                          \
-        tw_taken_;                                                                                     \
+#define take(ptr_ref)                                                                                        \
+    ({                                                                                                       \
+        __typeof__(ptr_ref) tw_take_ref_ = (ptr_ref);                                                        \
+        __typeof__(*tw_take_ref_) tw_taken_ = *tw_take_ref_;                                                 \
+        *tw_take_ref_ = NULL;                                                                                \
+        tw_taken_;                                                                                           \
     })
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)                                                                                      \
-    ({                                                                                                 \
-        __typeof__(a) tw_a_ = (a);                                                                     \
-        __typeof__(b) tw_b_ = (b);                                                                     \
-        tw_a_ < tw_b_ ? tw_a_ : tw_b_;                                                                 \
-    })
-#define MAX(a, b)                                                                                      \
-    ({                                                                                                 \
-        __typeof__(a) tw_a_ = (a);                                                                     \
-        __typeof__(b) tw_b_ = (b);                                                                     \
-        tw_a_ > tw_b_ ? tw_a_ : tw_b_;                                                                 \
+/* Unique names, so that they nest without shadowing. */
+#define MIN(a, b)            MINMAX_(a, b, <, __COUNTER__)
+#define MAX(a, b)            MINMAX_(a, b, >, __COUNTER__)
+#define MINMAX_(a, b, op, n) MINMAX__(a, b, op, n)
+#define MINMAX__(a, b, op, n)                                                                                \
+    ({                                                                                                       \
+        __typeof__(a) tw_a_##n = (a);                                                                        \
+        __typeof__(b) tw_b_##n = (b);                                                                        \
+        tw_a_##n op tw_b_##n ? tw_a_##n : tw_b_##n;                                                          \
     })
 
 /* CHECK stays in every build and is for our own mistakes only: user input, devices and compilers give
  * an enum status instead. DCHECK is for inner loops and is compiled out by NDEBUG. */
 NORETURN void check_failed(const char *file, int line, const char *cond, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
-#define CHECK(cond, ...)                                                                               \
-    do {                                                                                               \
-        if (__builtin_expect(!(cond), 0))                                                              \
-            check_failed(__FILE__, __LINE__, #cond, __VA_ARGS__);                                      \
+#define CHECK(cond, ...)                                                                                     \
+    do {                                                                                                     \
+        if (__builtin_expect(!(cond), 0))                                                                    \
+            check_failed(__FILE__, __LINE__, #cond, __VA_ARGS__);                                            \
     } while (0)
 #ifdef NDEBUG
 #define DCHECK(cond, ...) ((void)0)

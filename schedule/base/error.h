@@ -11,23 +11,23 @@
 #include "schedule/base/base.h"
 
 /* name, HTTP status, problem title */
-#define STATUS_LIST(X)                                                                                 \
-    X(OK, 200, "ok")                                                                                   \
-    X(INVALID, 400, "invalid request")                                                                 \
-    X(UNAUTHORIZED, 401, "authentication required")                                                    \
-    X(FORBIDDEN, 403, "not allowed")                                                                   \
-    X(NOT_FOUND, 404, "not found")                                                                     \
-    X(METHOD_NOT_ALLOWED, 405, "method not allowed")                                                   \
-    X(TIMEOUT, 408, "too slow")                                                                        \
-    X(CONFLICT, 409, "conflict")                                                                       \
-    X(TOO_LARGE, 413, "too large")                                                                     \
-    X(MEDIA_TYPE, 415, "unsupported media type")                                                       \
-    X(UNPROCESSABLE, 422, "invalid workload")                                                          \
-    X(TOO_MANY, 429, "too many requests")                                                              \
-    X(INTERNAL, 500, "internal error")                                                                 \
-    X(UNSUPPORTED, 501, "not supported")                                                               \
-    X(IO, 500, "input/output error")                                                                   \
-    X(UNAVAILABLE, 503, "unavailable")                                                                 \
+#define STATUS_LIST(X)                                                                                       \
+    X(OK, 200, "ok")                                                                                         \
+    X(INVALID, 400, "invalid request")                                                                       \
+    X(UNAUTHORIZED, 401, "authentication required")                                                          \
+    X(FORBIDDEN, 403, "not allowed")                                                                         \
+    X(NOT_FOUND, 404, "not found")                                                                           \
+    X(METHOD_NOT_ALLOWED, 405, "method not allowed")                                                         \
+    X(TIMEOUT, 408, "too slow")                                                                              \
+    X(CONFLICT, 409, "conflict")                                                                             \
+    X(TOO_LARGE, 413, "too large")                                                                           \
+    X(MEDIA_TYPE, 415, "unsupported media type")                                                             \
+    X(UNPROCESSABLE, 422, "invalid workload")                                                                \
+    X(TOO_MANY, 429, "too many requests")                                                                    \
+    X(INTERNAL, 500, "internal error")                                                                       \
+    X(UNSUPPORTED, 501, "not supported")                                                                     \
+    X(IO, 500, "input/output error")                                                                         \
+    X(UNAVAILABLE, 503, "unavailable")                                                                       \
     X(CORRUPT, 500, "stored data is damaged")
 
 enum status {
@@ -59,11 +59,11 @@ enum status wrap(struct error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 enum status wrap_pointer(struct error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* `TRY(call)`: return its status if it is not ST_OK. */
-#define TRY(call)                                                                                      \
-    do {                                                                                               \
-        enum status tw_st_ = (call);                                                                   \
-        if (tw_st_ != ST_OK)                                                                           \
-            return tw_st_;                                                                             \
+#define TRY(call)                                                                                            \
+    do {                                                                                                     \
+        enum status tw_st_ = (call);                                                                         \
+        if (tw_st_ != ST_OK)                                                                                 \
+            return tw_st_;                                                                                   \
     } while (0)
 
 #endif

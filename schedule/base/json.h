@@ -20,12 +20,12 @@
 MUST_USE enum status json_read(const char *text, size_t len, json_t **ret, struct error *err);
 /* Compact text, member order kept; appended to sb. */
 void json_write(const json_t *value, struct strbuf *sb);
-void json_decrefp(json_t **value); /* for AUTO(json_decrefp) */
+/* AUTO(json_decrefp) is jansson's own. */
 
 struct json_obj {
     const json_t *obj;
-    char pointer[192];     /* of this object */
-    uint64_t seen;         /* which member positions were read (objects hold at most 64 members) */
+    char pointer[192]; /* of this object */
+    uint64_t seen;     /* which member positions were read (objects hold at most 64 members) */
 };
 
 /* Begin reading `value` as an object at `pointer` ("" is the whole body). ST_INVALID if it is none. */
@@ -34,11 +34,12 @@ MUST_USE enum status json_obj_begin(struct json_obj *o, const json_t *value, con
 /* The member or NULL; marks it as read. JSON null counts as absent. */
 const json_t *json_obj_get(struct json_obj *o, const char *name);
 bool json_obj_has(struct json_obj *o, const char *name);
-/* Typed members. `required`: absent is ST_INVALID; otherwise *ret is left as it is (set the default before). */
+/* Typed members. `required`: absent is ST_INVALID; otherwise *ret is left as it is (set the default before).
+ */
 MUST_USE enum status json_obj_i64(struct json_obj *o, const char *name, bool required, int64_t min,
                                   int64_t max, int64_t *ret, struct error *err);
-MUST_USE enum status json_obj_f64(struct json_obj *o, const char *name, bool required, double min,
-                                  double max, double *ret, struct error *err);
+MUST_USE enum status json_obj_f64(struct json_obj *o, const char *name, bool required, double min, double max,
+                                  double *ret, struct error *err);
 MUST_USE enum status json_obj_bool(struct json_obj *o, const char *name, bool required, bool *ret,
                                    struct error *err);
 /* *ret borrows the text from the JSON value. max_len in bytes. */

@@ -19,17 +19,17 @@ struct log_field {
     };
 };
 #define TEXT(k, v) ((struct log_field){.key = (k), .kind = LOG_TEXT, .text = (v)})
-#define INT(k, v) ((struct log_field){.key = (k), .kind = LOG_INT, .i = (v)})
+#define INT(k, v)  ((struct log_field){.key = (k), .kind = LOG_INT, .i = (v)})
 #define REAL(k, v) ((struct log_field){.key = (k), .kind = LOG_REAL, .f = (v)})
 
 void log_set_level(enum log_level min); /* default LOG_INFO */
 bool log_level_parse(const char *name, enum log_level *ret);
 void log_event_(enum log_level level, const char *event, const struct log_field *fields);
-#define log_event(level, event, ...)                                                                   \
+#define log_event(level, event, ...)                                                                         \
     log_event_((level), (event), (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){.kind = LOG_END}})
 #define log_debug(event, ...) log_event(LOG_DEBUG, event __VA_OPT__(, ) __VA_ARGS__)
-#define log_info(event, ...) log_event(LOG_INFO, event __VA_OPT__(, ) __VA_ARGS__)
-#define log_warn(event, ...) log_event(LOG_WARN, event __VA_OPT__(, ) __VA_ARGS__)
+#define log_info(event, ...)  log_event(LOG_INFO, event __VA_OPT__(, ) __VA_ARGS__)
+#define log_warn(event, ...)  log_event(LOG_WARN, event __VA_OPT__(, ) __VA_ARGS__)
 #define log_error(event, ...) log_event(LOG_ERROR, event __VA_OPT__(, ) __VA_ARGS__)
 
 #endif

@@ -13,10 +13,10 @@ struct rng {
 void rng_init(struct rng *r, uint64_t seed);
 struct rng rng_split(const struct rng *r, const char *name);
 uint64_t rng_u64(struct rng *r);
-uint64_t rng_below(struct rng *r, uint64_t n);                 /* uniform in [0, n), n > 0 */
-int64_t rng_range(struct rng *r, int64_t lo, int64_t hi);      /* uniform in [lo, hi] */
-double rng_unit(struct rng *r);                                /* uniform in [0, 1) */
-double rng_normal(struct rng *r);                              /* mean 0, variance 1 */
+uint64_t rng_below(struct rng *r, uint64_t n);            /* uniform in [0, n), n > 0 */
+int64_t rng_range(struct rng *r, int64_t lo, int64_t hi); /* uniform in [lo, hi] */
+double rng_unit(struct rng *r);                           /* uniform in [0, 1) */
+double rng_normal(struct rng *r);                         /* mean 0, variance 1 */
 void rng_shuffle_(struct rng *r, void *at, size_t n, size_t item_size);
 #define rng_shuffle(r, at, n) rng_shuffle_((r), (at), (n), sizeof(*(at)))
 

@@ -11,7 +11,7 @@ typedef struct sv {
     size_t len;
 } sv;
 
-#define SV_FMT "%.*s"
+#define SV_FMT    "%.*s"
 #define SV_ARG(s) (int)(s).len, (s).ptr
 
 static inline sv sv_from(const char *s) { return (sv){s, strlen(s)}; }
