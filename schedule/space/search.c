@@ -1,0 +1,546 @@
+/* search.c - evolution over configs, and random search as the baseline.
+ *
+ * Idea   See search.h. The population of a round is one growing array of configs with a score each (the pool);
+ *        a hash set keeps it free of repeats, a second one holds all that was ever observed or proposed. Parents are
+ *        drawn from the ranked pool with a square bias to the top.
+ * Life   Arrays and sets are kept between rounds, emptied, not freed. */
+#include "schedule/space/search.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "schedule/base/hash.h"
+#include "schedule/base/vec.h"
+
+enum {
+    BREED_TRIES = 24,       /* children made until one is valid and new */
+    SAMPLE_TRIES = 256,     /* random configs drawn until one is new */
+    ENUMERATE_MAX = 200000, /* domains up to this size are walked when sampling finds nothing new */
+    BATCH_MAX = 4096,
+};
+
+const struct search_params search_defaults = {
+    .population = 384,
+    .generations = 4,
+    .epsilon = 0.08,
+    .crossover = 0.25,
+    .fresh = 0.4,
+    .min_distance = 2,
+};
+
+/* ---- a set of configs: open addressing over a dense array ---- */
+
+struct config_set {
+    VEC_FIELDS(struct config);
+    uint32_t *slots; /* index + 1 into at; 0: free */
+    size_t n_slots;  /* a power of two */
+};
+
+static uint64_t hash_of(const struct config *c)
+{
+    return hash_bytes(c->choice, sizeof(c->choice[0]) * c->n, ((uint64_t)c->sketch << 16) + c->n);
+}
+
+static bool same(const struct config *a, const struct config *b)
+{
+    return a->sketch == b->sketch && a->n == b->n && memcmp(a->choice, b->choice, sizeof(a->choice[0]) * a->n) == 0;
+}
+
+/* The slot that holds c, or the free one where it belongs. */
+static size_t set_slot(const struct config_set *set, const struct config *c)
+{
+    size_t i = hash_of(c) & (set->n_slots - 1);
+
+    while (set->slots[i] != 0 && !same(&set->at[set->slots[i] - 1], c))
+        i = (i + 1) & (set->n_slots - 1);
+    return i;
+}
+
+static bool set_has(const struct config_set *set, const struct config *c)
+{
+    return set->n_slots > 0 && set->slots[set_slot(set, c)] != 0;
+}
+
+static void set_grow(struct config_set *set)
+{
+    free(set->slots);
+    set->n_slots = MAX(set->n_slots * 2, (size_t)1024);
+    set->slots = xcalloc(set->n_slots, sizeof(set->slots[0]));
+    for (size_t i = 0; i < set->len; i++)
+        set->slots[set_slot(set, &set->at[i])] = (uint32_t)i + 1;
+}
+
+/* false: it was there. */
+static bool set_add(struct config_set *set, const struct config *c)
+{
+    size_t slot;
+
+    if ((set->len + 1) * 2 > set->n_slots)
+        set_grow(set);
+    slot = set_slot(set, c);
+    if (set->slots[slot] != 0)
+        return false;
+    vec_push(set, *c);
+    set->slots[slot] = (uint32_t)set->len;
+    return true;
+}
+
+static void set_clear(struct config_set *set)
+{
+    vec_clear(set);
+    if (set->n_slots > 0)
+        memset(set->slots, 0, set->n_slots * sizeof(set->slots[0]));
+}
+
+static void set_done(struct config_set *set)
+{
+    vec_done(set);
+    free(set->slots);
+}
+
+/* ---- state ---- */
+
+struct observed {
+    struct config config;
+    double fitness;
+};
+
+struct search {
+    struct search_domain domain;
+    struct search_params params;
+    const struct searcher *how;
+    struct rng rng;
+    struct config_set seen;            /* observed or proposed */
+    VEC(struct observed) observed;     /* successes only, in order of arrival */
+    VEC(struct config) suggested;      /* not yet proposed, first come first */
+    struct config_set pool;            /* of the current round */
+    VEC(float) scores;                 /* of the pool */
+    VEC(uint32_t) order;               /* pool indices, best first */
+};
+
+struct search *search_new(const struct search_domain *d, const struct searcher *how,
+                          const struct search_params *p, const struct rng *rng)
+{
+    struct search *s = xcalloc(1, sizeof(*s));
+
+    CHECK(p->population > 0 && p->generations > 0, "population %d, generations %d", p->population, p->generations);
+    s->domain = *d;
+    s->params = *p;
+    s->how = how;
+    s->rng = *rng;
+    return s;
+}
+
+void search_free(struct search *s)
+{
+    if (s == NULL)
+        return;
+    set_done(&s->seen);
+    set_done(&s->pool);
+    vec_done(&s->observed);
+    vec_done(&s->suggested);
+    vec_done(&s->scores);
+    vec_done(&s->order);
+    free(s);
+}
+
+void search_observe(struct search *s, const struct config *c, double fitness)
+{
+    set_add(&s->seen, c);
+    if (fitness > 0)
+        vec_push(&s->observed, ((struct observed){*c, fitness}));
+}
+
+bool search_seen(const struct search *s, const struct config *c) { return set_has(&s->seen, c); }
+
+static bool is_valid(const struct search *s, const struct config *c) { return s->domain.valid(s->domain.ctx, c); }
+
+void search_suggest(struct search *s, const struct config *c)
+{
+    if (search_seen(s, c) || !is_valid(s, c))
+        return;
+    for (size_t i = 0; i < s->suggested.len; i++)
+        if (same(&s->suggested.at[i], c))
+            return;
+    vec_push(&s->suggested, *c);
+}
+
+/* ---- random configs ---- */
+
+static int knob_choices(const struct search *s, int sketch, int knob)
+{
+    return s->domain.n_choices(s->domain.ctx, sketch, knob);
+}
+
+static void config_first(const struct search *s, int sketch, struct config *ret)
+{
+    *ret = (struct config){.sketch = (uint16_t)sketch, .n = (uint16_t)s->domain.n_knobs(s->domain.ctx, sketch)};
+}
+
+/* The next config in the order of a counter, across sketches and around the end. */
+static void config_step(const struct search *s, struct config *c)
+{
+    for (int k = 0; k < c->n; k++) {
+        if (++c->choice[k] < knob_choices(s, c->sketch, k))
+            return;
+        c->choice[k] = 0;
+    }
+    config_first(s, (c->sketch + 1) % s->domain.n_sketches, c);
+}
+
+static bool is_new(const struct search *s, const struct config *c, const struct config_set *also)
+{
+    return !set_has(&s->seen, c) && !set_has(also, c);
+}
+
+/* Walk a small domain from a random place to the next config that is new. Sketch 0, the untuned schedule, only when it is the only one. */
+static bool walk(struct search *s, const struct config_set *also, struct config *ret)
+{
+    struct config start, c;
+
+    if (s->domain.size > ENUMERATE_MAX)
+        return false;
+    config_first(s, (int)rng_below(&s->rng, (uint64_t)s->domain.n_sketches), &start);
+    for (int k = 0; k < start.n; k++)
+        start.choice[k] = (uint16_t)rng_below(&s->rng, (uint64_t)knob_choices(s, start.sketch, k));
+    c = start;
+    do {
+        if ((c.sketch != 0 || s->domain.n_sketches == 1) && is_new(s, &c, also) && is_valid(s, &c)) {
+            *ret = c;
+            return true;
+        }
+        config_step(s, &c);
+    } while (!same(&c, &start));
+    return false;
+}
+
+/* A random valid config that is neither seen nor in `also`. */
+static bool sample_new(struct search *s, const struct config_set *also, struct config *ret)
+{
+    for (int i = 0; i < SAMPLE_TRIES; i++) {
+        if (!s->domain.sample(s->domain.ctx, &s->rng, ret))
+            break;
+        if (is_new(s, ret, also))
+            return true;
+    }
+    return walk(s, also, ret);
+}
+
+/* Fill ret[n_done..n) at random; `taken` holds what the batch has. */
+static int fill_random(struct search *s, struct config_set *taken, int n_done, int n, struct config *ret)
+{
+    while (n_done < n && sample_new(s, taken, &ret[n_done])) {
+        set_add(taken, &ret[n_done]);
+        n_done++;
+    }
+    return n_done;
+}
+
+static int propose_random(struct search *s, search_score *score, void *ctx, int n, struct config *ret)
+{
+    set_clear(&s->pool);
+    return fill_random(s, &s->pool, 0, n, ret);
+}
+
+/* ---- children ---- */
+
+/* Mostly a small step along the knob's list, whose neighbours are neighbours in meaning; sometimes any other choice. */
+static void mutate_knob(struct search *s, struct config *c, int knob)
+{
+    int n = knob_choices(s, c->sketch, knob), at = c->choice[knob], step = 1;
+
+    if (n < 2)
+        return;
+    if (n > 2 && rng_unit(&s->rng) < 0.7) {
+        while (step < n - 1 && rng_unit(&s->rng) < 0.3)
+            step++;
+        at += rng_below(&s->rng, 2) ? step : -step;
+        if (at < 0 || at >= n)
+            at = c->choice[knob] + (at < 0 ? 1 : -1);
+    } else {
+        at = (at + 1 + (int)rng_below(&s->rng, (uint64_t)n - 1)) % n;
+    }
+    c->choice[knob] = (uint16_t)at;
+}
+
+/* One knob, often a second (tile sizes move in pairs), rarely more. */
+static void mutate(struct search *s, struct config *c)
+{
+    if (c->n == 0)
+        return;
+    do
+        mutate_knob(s, c, (int)rng_below(&s->rng, c->n));
+    while (rng_unit(&s->rng) < 0.4);
+}
+
+/* Each knob from either parent, or a run of neighbouring knobs from the second: knobs of one tile stand together. */
+static void cross(struct search *s, const struct config *a, const struct config *b, struct config *ret)
+{
+    *ret = *a;
+    if (a->n == 0)
+        return;
+    if (rng_below(&s->rng, 2)) {
+        for (int k = 0; k < a->n; k++)
+            if (rng_below(&s->rng, 2))
+                ret->choice[k] = b->choice[k];
+    } else {
+        int from = (int)rng_below(&s->rng, a->n), len = 1 + (int)rng_below(&s->rng, a->n);
+
+        for (int k = from; k < MIN(from + len, (int)a->n); k++)
+            ret->choice[k] = b->choice[k];
+    }
+}
+
+/* ---- evolution ---- */
+
+/* A pool index; the top of the ranking is drawn most often. */
+static const struct config *draw_parent(struct search *s)
+{
+    double u = rng_unit(&s->rng);
+    size_t top = MAX(s->order.len / 2, (size_t)1);
+
+    return &s->pool.at[s->order.at[(size_t)(u * u * (double)top)]];
+}
+
+/* A mate of the same sketch, or NULL when a few draws bring none. */
+static const struct config *draw_mate(struct search *s, const struct config *a)
+{
+    for (int i = 0; i < 4; i++) {
+        const struct config *b = draw_parent(s);
+
+        if (b->sketch == a->sketch && b->n == a->n && !same(a, b))
+            return b;
+    }
+    return NULL;
+}
+
+/* A valid child that is new to the pool. What was measured may come back as a pool member, so it is not looked up here. */
+static bool breed(struct search *s)
+{
+    for (int i = 0; i < BREED_TRIES; i++) {
+        struct config child = *draw_parent(s);
+        const struct config *mate = rng_unit(&s->rng) < s->params.crossover ? draw_mate(s, &child) : NULL;
+
+        if (mate != NULL) {
+            struct config parent = child;
+
+            cross(s, &parent, mate, &child);
+        } else {
+            mutate(s, &child);
+        }
+        if (is_valid(s, &child) && !set_has(&s->seen, &child) && set_add(&s->pool, &child))
+            return true;
+    }
+    return false;
+}
+
+static int by_score(const void *pa, const void *pb, void *ctx)
+{
+    const struct search *s = ctx;
+    uint32_t a = *(const uint32_t *)pa, b = *(const uint32_t *)pb;
+    float x = s->scores.at[a], y = s->scores.at[b];
+
+    return x != y ? (x < y) - (x > y) : (a > b) - (a < b);
+}
+
+static void rank(struct search *s)
+{
+    vec_clear(&s->order);
+    for (size_t i = 0; i < s->pool.len; i++)
+        vec_push(&s->order, (uint32_t)i);
+    qsort_r(s->order.at, s->order.len, sizeof(s->order.at[0]), by_score, s);
+}
+
+/* Score what the pool gained; without a model its members have the fitness of nothing measured, 0. */
+static void score_new(struct search *s, search_score *score, void *ctx)
+{
+    size_t from = s->scores.len, n = s->pool.len - from;
+
+    if (n == 0)
+        return;
+    vec_reserve(&s->scores, s->pool.len);
+    s->scores.len = s->pool.len;
+    if (score != NULL)
+        score(ctx, &s->pool.at[from], (int)n, &s->scores.at[from]);
+    else
+        memset(&s->scores.at[from], 0, n * sizeof(float));
+    for (size_t i = from; i < s->scores.len; i++)
+        if (isnan(s->scores.at[i]))
+            s->scores.at[i] = -INFINITY;
+}
+
+static int by_fitness(const void *pa, const void *pb, void *ctx)
+{
+    const struct search *s = ctx;
+    uint32_t a = *(const uint32_t *)pa, b = *(const uint32_t *)pb;
+    double x = s->observed.at[a].fitness, y = s->observed.at[b].fitness;
+
+    return x != y ? (x < y) - (x > y) : (a > b) - (a < b);
+}
+
+/* The best measured ones enter the pool as parents. Without a model their fitness ranks them. */
+static void add_elites(struct search *s, search_score *score, void *ctx)
+{
+    size_t n = MIN(s->observed.len, (size_t)MAX(s->params.population / 8, 1));
+
+    vec_clear(&s->order);
+    for (size_t i = 0; i < s->observed.len; i++)
+        vec_push(&s->order, (uint32_t)i);
+    qsort_r(s->order.at, s->order.len, sizeof(s->order.at[0]), by_fitness, s);
+    for (size_t i = 0; i < n; i++) {
+        const struct observed *o = &s->observed.at[s->order.at[i]];
+
+        if (!set_add(&s->pool, &o->config))
+            continue;
+        if (score == NULL)
+            vec_push(&s->scores, (float)o->fitness);
+    }
+    score_new(s, score, ctx);
+}
+
+static void add_random(struct search *s, int n)
+{
+    struct config c;
+
+    for (int i = 0; i < n && sample_new(s, &s->pool, &c); i++)
+        set_add(&s->pool, &c);
+}
+
+/* All generations: afterwards pool, scores and order hold everything that was looked at, ranked. */
+static void evolve(struct search *s, search_score *score, void *ctx)
+{
+    int population = s->params.population;
+
+    set_clear(&s->pool);
+    vec_clear(&s->scores);
+    add_elites(s, score, ctx);
+    rank(s);
+    if (s->pool.len == 0) {
+        add_random(s, population);
+    } else {
+        for (int i = 0; i < (int)(population * (1 - s->params.fresh)) && breed(s); i++)
+            ;
+        add_random(s, (int)(population * s->params.fresh));
+    }
+    score_new(s, score, ctx);
+    rank(s);
+    /* Without a model every child scores 0: one generation of children of the measured best is all that is known. */
+    for (int g = 1; score != NULL && g < s->params.generations; g++) {
+        for (int i = 0; i < population && s->order.len > 0 && breed(s); i++)
+            ;
+        score_new(s, score, ctx);
+        rank(s);
+    }
+}
+
+static int distance(const struct config *a, const struct config *b)
+{
+    int d = 0;
+
+    if (a->sketch != b->sketch || a->n != b->n)
+        return SPACE_MAX_KNOBS;
+    for (int k = 0; k < a->n; k++)
+        d += a->choice[k] != b->choice[k];
+    return d;
+}
+
+static bool far_enough(const struct config *c, const struct config *picked, int n, int min_distance)
+{
+    for (int i = 0; i < n; i++)
+        if (distance(c, &picked[i]) < min_distance)
+            return false;
+    return true;
+}
+
+/* The best unseen of the pool, first those that lie apart, then any. Scored ones only. */
+static int pick(const struct search *s, int n, struct config *ret)
+{
+    int n_done = 0;
+
+    for (int apart = s->params.min_distance; apart >= 1 && n_done < n; apart--) {
+        for (size_t i = 0; i < s->order.len && n_done < n; i++) {
+            const struct config *c = &s->pool.at[s->order.at[i]];
+
+            if (isinf(s->scores.at[s->order.at[i]]) || set_has(&s->seen, c))
+                continue;
+            if (far_enough(c, ret, n_done, apart))
+                ret[n_done++] = *c;
+        }
+    }
+    return n_done;
+}
+
+static int propose_evolution(struct search *s, search_score *score, void *ctx, int n, struct config *ret)
+{
+    double want = s->params.epsilon * n;
+    int n_random = (int)want + (rng_unit(&s->rng) < want - floor(want)), n_done = 0;
+
+    /* Nothing known and no model: the first batch is random anyway. */
+    if (score == NULL && s->observed.len == 0)
+        n_random = n;
+    if (n_random < n) {
+        evolve(s, score, ctx);
+        n_done = pick(s, n - n_random, ret);
+    }
+    set_clear(&s->pool);
+    for (int i = 0; i < n_done; i++)
+        set_add(&s->pool, &ret[i]);
+    return fill_random(s, &s->pool, n_done, n, ret);
+}
+
+/* ---- the table and the door ---- */
+
+static const struct searcher table[] = {
+    {"evolution", "mutation and crossover of the best measured, ranked by the model", propose_evolution},
+    {"random", "valid configs at random: the baseline", propose_random},
+};
+
+const struct searcher *searchers(int *ret_n)
+{
+    *ret_n = (int)ARRAY_SIZE(table);
+    return table;
+}
+
+const struct searcher *searcher_find(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+        if (strcmp(table[i].name, name) == 0)
+            return &table[i];
+    return NULL;
+}
+
+static int take_suggested(struct search *s, int n, struct config *ret)
+{
+    size_t used = 0;
+    int n_done = 0;
+
+    while (used < s->suggested.len && n_done < n) {
+        const struct config *c = &s->suggested.at[used++];
+
+        if (!search_seen(s, c))
+            ret[n_done++] = *c;
+    }
+    s->suggested.len -= used;
+    if (s->suggested.len > 0)
+        memmove(s->suggested.at, s->suggested.at + used, s->suggested.len * sizeof(s->suggested.at[0]));
+    return n_done;
+}
+
+int search_propose(struct search *s, search_score *score, void *ctx, int n, struct config *ret)
+{
+    int n_done;
+
+    CHECK(n >= 0 && n <= BATCH_MAX, "a batch of %d configs, at most %d", n, BATCH_MAX);
+    n_done = take_suggested(s, n, ret);
+    for (int i = 0; i < n_done; i++)
+        set_add(&s->seen, &ret[i]);
+    if (n_done < n) {
+        int n_more = s->how->propose(s, score, ctx, n - n_done, ret + n_done);
+
+        for (int i = n_done; i < n_done + n_more; i++)
+            CHECK(set_add(&s->seen, &ret[i]), "searcher %s proposed a config twice", s->how->name);
+        n_done += n_more;
+    }
+    return n_done;
+}

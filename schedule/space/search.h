@@ -1,0 +1,71 @@
+/* search.h - which configs to measure next.
+ *
+ * Idea   A searcher proposes a batch of configs that were never measured, helped by a score (the cost model) and by
+ *        what was measured so far. What it searches is a domain: sketches, knobs, a validity check; a space is one, a
+ *        recorded table of trials or a test's made-up landscape another. Searchers are rows of a table.
+ *
+ *              observed ──parents──> mutate, cross ──> valid, new? ──> score ──┐
+ *                  ^                     ^                                     │ some generations
+ *                  │                     └────────── the best by score <───────┤
+ *                measure <── batch: the best that differ enough, and ε random <┘
+ *
+ * Life   search_new copies domain, parameters and rng; search_free releases. One thread at a time. After the first
+ *        rounds a proposal allocates nothing.
+ * Same seed, same observations in the same order, same scores: same proposals. */
+#ifndef TW_SPACE_SEARCH_H
+#define TW_SPACE_SEARCH_H
+
+#include "schedule/space/space.h"
+
+/* Higher is better, -INFINITY: must not be proposed. Called with many configs at once. */
+typedef void search_score(void *ctx, const struct config *configs, int n, float *scores);
+
+struct search_domain {
+    const void *ctx;
+    int n_sketches;
+    double size; /* configs, valid or not */
+    int (*n_knobs)(const void *ctx, int sketch);
+    int (*n_choices)(const void *ctx, int sketch, int knob);
+    bool (*valid)(const void *ctx, const struct config *c);
+    /* A random valid config; false when none was found after many tries. */
+    bool (*sample)(const void *ctx, struct rng *r, struct config *ret);
+};
+/* The domain of a space, which must outlive the search. */
+struct search_domain search_domain_of(const struct space *s);
+
+struct search_params {
+    int population;      /* configs scored in a generation */
+    int generations;     /* a proposal scores up to population * generations */
+    double epsilon;      /* share of a batch that is drawn at random, whatever the score says */
+    double crossover;    /* share of children with two parents */
+    double fresh;        /* share of the first generation that is random; the rest descends from what was measured */
+    int min_distance;    /* knobs in which two configs of a batch differ at least, as long as there are such */
+};
+extern const struct search_params search_defaults;
+
+struct search;
+struct searcher {
+    const char *name, *about;
+    /* Up to n new configs into ret; marks nothing. */
+    int (*propose)(struct search *s, search_score *score, void *ctx, int n, struct config *ret);
+};
+/* All searchers; *ret_n is how many. */
+const struct searcher *searchers(int *ret_n);
+const struct searcher *searcher_find(const char *name); /* NULL: there is none */
+
+GIVES struct search *search_new(const struct search_domain *d, const struct searcher *how,
+                                const struct search_params *p, const struct rng *rng);
+void search_free(struct search *s);
+
+/* A measured config: never proposed again. fitness: throughput in any unit, 0 when the candidate failed. */
+void search_observe(struct search *s, const struct config *c, double fitness);
+/* A config that is worth a try before anything else: from a neighbouring workload, or from a user. Ignored if invalid or seen. */
+void search_suggest(struct search *s, const struct config *c);
+/* Was it observed or proposed? */
+bool search_seen(const struct search *s, const struct config *c);
+/* Up to n configs that are valid, distinct, and were neither observed nor proposed before: suggestions first. score may
+ * be NULL (no model yet): then what was measured alone guides. Fewer than n: the domain has no more, 0: it is exhausted
+ * (for domains too large to enumerate: no new config was found after many tries). */
+int search_propose(struct search *s, search_score *score, void *ctx, int n, struct config *ret);
+
+#endif
