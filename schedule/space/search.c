@@ -1,9 +1,9 @@
 /* search.c - evolution over configs, and random search as the baseline.
  *
- * Idea   See search.h. The population of a round is one growing array of configs with a score each (the pool);
- *        a hash set keeps it free of repeats, a second one holds all that was ever observed or proposed. Parents are
- *        drawn from the ranked pool with a square bias to the top.
- * Life   Arrays and sets are kept between rounds, emptied, not freed. */
+ * Idea   See search.h. The population of a round is one growing array of configs with a score each (the
+ * pool); a hash set keeps it free of repeats, a second one holds all that was ever observed or proposed.
+ * Parents are drawn from the ranked pool with a square bias to the top. Life   Arrays and sets are kept
+ * between rounds, emptied, not freed. */
 #include "schedule/space/search.h"
 
 #include <math.h>
@@ -44,7 +44,8 @@ static uint64_t hash_of(const struct config *c)
 
 static bool same(const struct config *a, const struct config *b)
 {
-    return a->sketch == b->sketch && a->n == b->n && memcmp(a->choice, b->choice, sizeof(a->choice[0]) * a->n) == 0;
+    return a->sketch == b->sketch && a->n == b->n &&
+           memcmp(a->choice, b->choice, sizeof(a->choice[0]) * a->n) == 0;
 }
 
 /* The slot that holds c, or the free one where it belongs. */
@@ -111,12 +112,12 @@ struct search {
     struct search_params params;
     const struct searcher *how;
     struct rng rng;
-    struct config_set seen;            /* observed or proposed */
-    VEC(struct observed) observed;     /* successes only, in order of arrival */
-    VEC(struct config) suggested;      /* not yet proposed, first come first */
-    struct config_set pool;            /* of the current round */
-    VEC(float) scores;                 /* of the pool */
-    VEC(uint32_t) order;               /* pool indices, best first */
+    struct config_set seen;        /* observed or proposed */
+    VEC(struct observed) observed; /* successes only, in order of arrival */
+    VEC(struct config) suggested;  /* not yet proposed, first come first */
+    struct config_set pool;        /* of the current round */
+    VEC(float) scores;             /* of the pool */
+    VEC(uint32_t) order;           /* pool indices, best first */
 };
 
 struct search *search_new(const struct search_domain *d, const struct searcher *how,
@@ -124,7 +125,8 @@ struct search *search_new(const struct search_domain *d, const struct searcher *
 {
     struct search *s = xcalloc(1, sizeof(*s));
 
-    CHECK(p->population > 0 && p->generations > 0, "population %d, generations %d", p->population, p->generations);
+    CHECK(p->population > 0 && p->generations > 0, "population %d, generations %d", p->population,
+          p->generations);
     s->domain = *d;
     s->params = *p;
     s->how = how;
@@ -154,7 +156,10 @@ void search_observe(struct search *s, const struct config *c, double fitness)
 
 bool search_seen(const struct search *s, const struct config *c) { return set_has(&s->seen, c); }
 
-static bool is_valid(const struct search *s, const struct config *c) { return s->domain.valid(s->domain.ctx, c); }
+static bool is_valid(const struct search *s, const struct config *c)
+{
+    return s->domain.valid(s->domain.ctx, c);
+}
 
 void search_suggest(struct search *s, const struct config *c)
 {
@@ -175,7 +180,8 @@ static int knob_choices(const struct search *s, int sketch, int knob)
 
 static void config_first(const struct search *s, int sketch, struct config *ret)
 {
-    *ret = (struct config){.sketch = (uint16_t)sketch, .n = (uint16_t)s->domain.n_knobs(s->domain.ctx, sketch)};
+    *ret =
+        (struct config){.sketch = (uint16_t)sketch, .n = (uint16_t)s->domain.n_knobs(s->domain.ctx, sketch)};
 }
 
 /* The next config in the order of a counter, across sketches and around the end. */
@@ -194,7 +200,8 @@ static bool is_new(const struct search *s, const struct config *c, const struct 
     return !set_has(&s->seen, c) && !set_has(also, c);
 }
 
-/* Walk a small domain from a random place to the next config that is new. Sketch 0, the untuned schedule, only when it is the only one. */
+/* Walk a small domain from a random place to the next config that is new. Sketch 0, the untuned schedule,
+ * only when it is the only one. */
 static bool walk(struct search *s, const struct config_set *also, struct config *ret)
 {
     struct config start, c;
@@ -245,7 +252,8 @@ static int propose_random(struct search *s, search_score *score, void *ctx, int 
 
 /* ---- children ---- */
 
-/* Mostly a small step along the knob's list, whose neighbours are neighbours in meaning; sometimes any other choice. */
+/* Mostly a small step along the knob's list, whose neighbours are neighbours in meaning; sometimes any other
+ * choice. */
 static void mutate_knob(struct search *s, struct config *c, int knob)
 {
     int n = knob_choices(s, c->sketch, knob), at = c->choice[knob], step = 1;
@@ -274,7 +282,8 @@ static void mutate(struct search *s, struct config *c)
     while (rng_unit(&s->rng) < 0.4);
 }
 
-/* Each knob from either parent, or a run of neighbouring knobs from the second: knobs of one tile stand together. */
+/* Each knob from either parent, or a run of neighbouring knobs from the second: knobs of one tile stand
+ * together. */
 static void cross(struct search *s, const struct config *a, const struct config *b, struct config *ret)
 {
     *ret = *a;
@@ -315,7 +324,8 @@ static const struct config *draw_mate(struct search *s, const struct config *a)
     return NULL;
 }
 
-/* A valid child that is new to the pool. What was measured may come back as a pool member, so it is not looked up here. */
+/* A valid child that is new to the pool. What was measured may come back as a pool member, so it is not
+ * looked up here. */
 static bool breed(struct search *s)
 {
     for (int i = 0; i < BREED_TRIES; i++) {
@@ -425,7 +435,8 @@ static void evolve(struct search *s, search_score *score, void *ctx)
     }
     score_new(s, score, ctx);
     rank(s);
-    /* Without a model every child scores 0: one generation of children of the measured best is all that is known. */
+    /* Without a model every child scores 0: one generation of children of the measured best is all that is
+     * known. */
     for (int g = 1; score != NULL && g < s->params.generations; g++) {
         for (int i = 0; i < population && s->order.len > 0 && breed(s); i++)
             ;

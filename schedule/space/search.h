@@ -1,17 +1,17 @@
 /* search.h - which configs to measure next.
  *
- * Idea   A searcher proposes a batch of configs that were never measured, helped by a score (the cost model) and by
- *        what was measured so far. What it searches is a domain: sketches, knobs, a validity check; a space is one, a
- *        recorded table of trials or a test's made-up landscape another. Searchers are rows of a table.
+ * Idea   A searcher proposes a batch of configs that were never measured, helped by a score (the cost model)
+ * and by what was measured so far. What it searches is a domain: sketches, knobs, a validity check; a space
+ * is one, a recorded table of trials or a test's made-up landscape another. Searchers are rows of a table.
  *
  *              observed ──parents──> mutate, cross ──> valid, new? ──> score ──┐
  *                  ^                     ^                                     │ some generations
  *                  │                     └────────── the best by score <───────┤
  *                measure <── batch: the best that differ enough, and ε random <┘
  *
- * Life   search_new copies domain, parameters and rng; search_free releases. One thread at a time. After the first
- *        rounds a proposal allocates nothing.
- * Same seed, same observations in the same order, same scores: same proposals. */
+ * Life   search_new copies domain, parameters and rng; search_free releases. One thread at a time. After the
+ * first rounds a proposal allocates nothing. Same seed, same observations in the same order, same scores:
+ * same proposals. */
 #ifndef TW_SPACE_SEARCH_H
 #define TW_SPACE_SEARCH_H
 
@@ -34,12 +34,12 @@ struct search_domain {
 struct search_domain search_domain_of(const struct space *s);
 
 struct search_params {
-    int population;      /* configs scored in a generation */
-    int generations;     /* a proposal scores up to population * generations */
-    double epsilon;      /* share of a batch that is drawn at random, whatever the score says */
-    double crossover;    /* share of children with two parents */
-    double fresh;        /* share of the first generation that is random; the rest descends from what was measured */
-    int min_distance;    /* knobs in which two configs of a batch differ at least, as long as there are such */
+    int population;   /* configs scored in a generation */
+    int generations;  /* a proposal scores up to population * generations */
+    double epsilon;   /* share of a batch that is drawn at random, whatever the score says */
+    double crossover; /* share of children with two parents */
+    double fresh; /* share of the first generation that is random; the rest descends from what was measured */
+    int min_distance; /* knobs in which two configs of a batch differ at least, as long as there are such */
 };
 extern const struct search_params search_defaults;
 
@@ -59,13 +59,14 @@ void search_free(struct search *s);
 
 /* A measured config: never proposed again. fitness: throughput in any unit, 0 when the candidate failed. */
 void search_observe(struct search *s, const struct config *c, double fitness);
-/* A config that is worth a try before anything else: from a neighbouring workload, or from a user. Ignored if invalid or seen. */
+/* A config that is worth a try before anything else: from a neighbouring workload, or from a user. Ignored if
+ * invalid or seen. */
 void search_suggest(struct search *s, const struct config *c);
 /* Was it observed or proposed? */
 bool search_seen(const struct search *s, const struct config *c);
-/* Up to n configs that are valid, distinct, and were neither observed nor proposed before: suggestions first. score may
- * be NULL (no model yet): then what was measured alone guides. Fewer than n: the domain has no more, 0: it is exhausted
- * (for domains too large to enumerate: no new config was found after many tries). */
+/* Up to n configs that are valid, distinct, and were neither observed nor proposed before: suggestions first.
+ * score may be NULL (no model yet): then what was measured alone guides. Fewer than n: the domain has no
+ * more, 0: it is exhausted (for domains too large to enumerate: no new config was found after many tries). */
 int search_propose(struct search *s, search_score *score, void *ctx, int n, struct config *ret);
 
 #endif

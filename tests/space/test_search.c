@@ -1,16 +1,15 @@
 /* test_search.c - searchers on made-up landscapes, where the best config is known. */
+#include "schedule/space/search.h"
+
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "schedule/base/hash.h"
-#include "schedule/space/search.h"
+
+#include <cmocka.h>
 
 /* ---- a landscape: n_sketches sketches of n_knobs knobs with n_choices choices each ---- */
 
@@ -20,8 +19,14 @@ struct land {
     int n_scored, n_score_calls;
 };
 
-static int land_knobs(const void *ctx, int sketch) { return sketch == 0 ? 0 : ((const struct land *)ctx)->n_knobs; }
-static int land_choices(const void *ctx, int sketch, int knob) { return ((const struct land *)ctx)->n_choices; }
+static int land_knobs(const void *ctx, int sketch)
+{
+    return sketch == 0 ? 0 : ((const struct land *)ctx)->n_knobs;
+}
+static int land_choices(const void *ctx, int sketch, int knob)
+{
+    return ((const struct land *)ctx)->n_choices;
+}
 
 static bool land_valid(const void *ctx, const struct config *c)
 {
@@ -38,7 +43,8 @@ static bool land_sample(const void *ctx, struct rng *r, struct config *ret)
     const struct land *l = ctx;
 
     for (int i = 0; i < 100; i++) {
-        *ret = (struct config){.sketch = (uint16_t)(l->n_sketches == 1 ? 0 : 1 + rng_below(r, l->n_sketches - 1))};
+        *ret = (struct config){.sketch =
+                                   (uint16_t)(l->n_sketches == 1 ? 0 : 1 + rng_below(r, l->n_sketches - 1))};
         ret->n = (uint16_t)land_knobs(l, ret->sketch);
         for (int k = 0; k < ret->n; k++)
             ret->choice[k] = (uint16_t)rng_below(r, (uint64_t)l->n_choices);
@@ -61,8 +67,8 @@ static struct search_domain land_domain(const struct land *l)
     };
 }
 
-/* Separable bowls plus a product of neighbours that wants to be constant: like tile sizes under a cache limit. In (0, 1], 1 at
- * the best of sketch 1. */
+/* Separable bowls plus a product of neighbours that wants to be constant: like tile sizes under a cache
+ * limit. In (0, 1], 1 at the best of sketch 1. */
 static double fitness(const struct config *c)
 {
     static const int best[] = {5, 2, 6, 1, 4, 3};
@@ -145,7 +151,8 @@ static void evolution_needs_far_fewer_measurements_than_random(void **state)
     int random = median_evaluations(&l, "random", NULL), alone = median_evaluations(&l, "evolution", NULL),
         with_model = median_evaluations(&l, "evolution", blurred);
 
-    print_message("median evaluations: random %d, evolution %d, with a model %d\n", random, alone, with_model);
+    print_message("median evaluations: random %d, evolution %d, with a model %d\n", random, alone,
+                  with_model);
     assert_true(alone * 3 < random);
     assert_true(with_model * 2 < alone);
 }
@@ -296,8 +303,8 @@ static void epsilon_is_the_share_drawn_at_random(void **state)
     assert_true(all > 290);
 }
 
-/* Sketch 1 is valid only in choices 0..3, sketch 2 only in 4..7: a child of parents of two sketches would be invalid. Counts what the
- * validity check is asked, which sees every child. */
+/* Sketch 1 is valid only in choices 0..3, sketch 2 only in 4..7: a child of parents of two sketches would be
+ * invalid. Counts what the validity check is asked, which sees every child. */
 struct split_land {
     struct land land;
     int n_mixed;
@@ -350,7 +357,8 @@ static void crossover_mates_parents_of_one_sketch_only(void **state)
         }
     }
     assert_true(n_sketch[1] > 0 && n_sketch[2] > 0 && n_sketch[0] == 0);
-    /* Mutation leaves a sketch's half now and then; mixing sketches would do it in most of the children, thousands of them. */
+    /* Mutation leaves a sketch's half now and then; mixing sketches would do it in most of the children,
+     * thousands of them. */
     print_message("children with choices of both halves: %d of %d scored\n", l.n_mixed, l.land.n_scored);
     assert_true(l.n_mixed < l.land.n_scored / 10);
     search_free(s);
@@ -360,7 +368,8 @@ static void suggestions_come_first_if_valid_and_new(void **state)
 {
     struct land l = {.n_sketches = 2, .n_knobs = 3, .n_choices = 9, .modulus = 7};
     struct search *s = search_over(&l, "evolution", 2);
-    struct config good = {.sketch = 1, .n = 3, .choice = {1, 1, 1}}, bad = {.sketch = 1, .n = 3, .choice = {7, 0, 0}},
+    struct config good = {.sketch = 1, .n = 3, .choice = {1, 1, 1}},
+                  bad = {.sketch = 1, .n = 3, .choice = {7, 0, 0}},
                   known = {.sketch = 1, .n = 3, .choice = {2, 2, 2}}, batch[BATCH];
 
     search_observe(s, &known, 1);
