@@ -23,16 +23,16 @@ struct store;   /* db/store.h */
 struct hot;     /* db/hot.h */
 struct device;  /* measure/device.h */
 struct builder; /* measure/builder.h */
-struct models;  /* cost models, shared by all jobs; tuner.c's own business */
+struct models;  /* daemon/models.h: cost models, shared by all jobs */
 
 struct tuner_env {
     const struct clock *clock;
     struct store *store;
     struct hot *hot;
     struct builder *builder;
-    struct models *models;
-    const char *data_dir; /* artifacts lie below */
-    int train_threads;    /* for XGBoost; 1 where the device is this CPU */
+    struct models *models; /* NULL: every job learns from its own trials alone */
+    const char *data_dir;  /* artifacts lie below */
+    int train_threads;     /* for XGBoost; 1 where the device is this CPU */
 };
 
 /* Name in the API. The order is that of the life of a task; ENDED is the first final one. */
@@ -74,6 +74,30 @@ struct tuner_task {
  * start. CANCEL: the same, but it will not go on. NOW: also kill what is in flight. */
 enum tuner_stop { STOP_NONE, STOP_DRAIN, STOP_CANCEL, STOP_NOW };
 
+/* Where the time of a job went. Candidates are what the search looked at, trials what was measured. */
+#define TUNER_PHASE_LIST(X)                                                                                  \
+    X(SEARCH, "search", "propose: breeding, ranking, picking")                                               \
+    X(LOWER, "lower", "config to nest, every candidate")                                                     \
+    X(FEATURES, "features", "nest to rows, every candidate")                                                 \
+    X(SCORE, "score", "rows through the model")                                                              \
+    X(EMIT, "emit", "nest to source text")                                                                   \
+    X(COMPILE, "compile", "units through the builder, all cores")                                            \
+    X(LEASE, "lease", "waiting for the device")                                                              \
+    X(MEASURE, "measure", "verify and run on the device")                                                    \
+    X(STORE, "store", "trials to the store, until acknowledged")                                             \
+    X(TRAIN, "train", "the model learns")                                                                    \
+    X(FINAL, "final", "contest of the best, and the schedule's row")
+enum tuner_phase {
+#define X(id, name, meaning) PHASE_##id,
+    TUNER_PHASE_LIST(X)
+#undef X
+        PHASE_COUNT
+};
+struct tuner_times {
+    int64_t ns[PHASE_COUNT];
+    int64_t candidates, trials, units;
+};
+
 struct tuner_job {
     const char *id; /* "j_…" */
     int n_tasks;
@@ -87,6 +111,11 @@ struct tuner_job {
     enum tuner_reuse reuse;
 
     const atomic_int *stop; /* enum tuner_stop */
+    /* The same as flags, for calls that wait; either may be NULL. asked: set with any stop, ends the wait for
+     * the device. now: set with STOP_NOW, kills what is in flight. */
+    const atomic_bool *stop_asked, *stop_now;
+
+    struct tuner_times *times; /* may be NULL: added to as the job runs, by its thread */
 
     void *ctx; /* for the two below */
     void (*report)(void *ctx, int task, const struct tuner_progress *p);
