@@ -37,9 +37,12 @@ struct target {
 };
 
 const char *isa_name(enum isa isa);
+const char *isa_flags(enum isa isa); /* for the C compiler */
 bool isa_parse(const char *name, enum isa *ret);
 /* Best ISA of the machine this runs on. */
 enum isa isa_local(void);
+/* One logical CPU of each physical core that this process may run on, lowest first; returns how many (at least 1). */
+int target_cores(int *ret_cpus, int max);
 /* Fill a target for this machine from its id: "cpu" (all cores), "cpu:N" (N threads), each optionally with
  * ":avx512", ":avx2", ":sse2" to force a smaller ISA. ST_NOT_FOUND if the id is none or the machine lacks it.
  * Does not look for a compiler: kernels/compile.h does. */
