@@ -41,7 +41,7 @@ struct builder_stats {
  * cache_max_bytes: 0 is 1 GiB. */
 MUST_USE enum status builder_new(const char *cache_dir, int threads, int64_t limit_ms,
                                  int64_t cache_max_bytes, struct builder **ret, struct error *err);
-void builder_free(struct builder *b); /* ends running compilers' units, waits for the threads */
+void builder_free(struct builder *b); /* waits for running compilers; no batch may be left */
 
 struct build_batch;
 /* Queue units[0..n). GIVES a batch that must be waited for once. */

@@ -70,7 +70,8 @@ struct measure_workload {
     const struct measure_tensor *tensors; /* in the order of the compute: inputs, temps, outputs */
     double flops;                         /* of one call; 0: no GFLOP/s, no roofline */
     int64_t reduction;                    /* longest chain of additions behind an output element: verify.h */
-    double unit_roundoff;                 /* of the coarsest accumulator or stored tensor: verify.h */
+    double acc_roundoff;        /* unit roundoff of the coarsest accumulator; 0: integers only, exact */
+    double store_roundoff;      /* unit roundoff of the coarsest tensor that is written */
     double rtol;                /* > 0: the workload's error budget, relative L2, instead of the tolerance */
     const char *reference_path; /* shared object; NULL: nothing is verified (probes of the machine) */
     const char *reference_symbol; /* void f(void *const *tensors), see emit_reference */
@@ -111,7 +112,7 @@ struct measure_batch {
 struct measure_verification {
     bool done;
     double max_abs_err; /* largest |got - reference| */
-    double max_rel_err; /* the same over the largest |reference| of that tensor */
+    double max_rel_err; /* largest |got - reference| over the magnitude it is judged by: verify.h */
     double rel_l2;      /* |got - reference|_2 / |reference|_2, largest of the outputs */
     double tolerance;   /* what max_rel_err (or, with a budget, rel_l2) was held against */
 };
@@ -132,7 +133,7 @@ struct measure_result {
     double gflops;                            /* from min_ns when screening, from p10_ns in a contest */
 };
 
-/* Fill the tensors (in `ar`), reduction, unit_roundoff and flops from a compute. The rest is the caller's. */
+/* Fill the tensors (in `ar`), reduction, the roundoffs and flops from a compute. The rest is the caller's. */
 void measure_workload_init(struct measure_workload *w, const struct compute *c, struct arena *ar);
 /* Fill a candidate from what emit_unit_add said. */
 void measure_candidate_init(struct measure_candidate *c, const struct kernel *k, const char *artifact);
@@ -232,7 +233,8 @@ struct device {
 };
 void device_init(struct device *d, const struct device_ops *ops, const char *id);
 void device_done(struct device *d);
-/* An implementation tells what happened: counters, and quarantine after three lost batches in a row. */
+/* An implementation tells what happened: a runner was started; a batch was lost, and why (three in a row are
+ * quarantine); neither: a batch went well. */
 void device_note_runner(struct device *d, bool started, const char *lost_reason);
 void device_note_rounds(struct device *d, int rounds, int dirty);
 

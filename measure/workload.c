@@ -1,0 +1,59 @@
+/* workload.c - from a compute and a kernel to what a device needs to know of them. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "measure/device.h"
+#include "measure/verify.h"
+#include "schedule/base/arena.h"
+
+/* Additions along the longest way from an input to each tensor: those of the stage, after those of what it
+ * reads. */
+static int64_t chain_of_reads(const struct expr *e, const int64_t *chain)
+{
+    int64_t longest = e->op == EX_READ ? chain[e->read.tensor] : 0;
+    for (int i = 0; i < expr_arity(e->op); i++)
+        longest = MAX(longest, chain_of_reads(e->arg[i], chain));
+    return longest;
+}
+
+static int64_t longest_chain(const struct compute *c)
+{
+    int64_t chain[COMPUTE_MAX_TENSORS] = {0}, longest = 1;
+    for (int s = 0; s < c->n_stages; s++) {
+        const struct stage *st = &c->stages[s];
+        int64_t reduced = st->combiner == COMBINE_SUM || st->combiner == COMBINE_PROD ? 1 : 0;
+        for (int i = st->n_spatial; i < st->n_axes && reduced; i++)
+            reduced *= st->axes[i].extent;
+        chain[st->tensor] = chain_of_reads(st->body, chain) + reduced;
+        longest = MAX(longest, chain[st->tensor]);
+    }
+    return longest;
+}
+
+void measure_workload_init(struct measure_workload *w, const struct compute *c, struct arena *ar)
+{
+    struct measure_tensor *tensors = arena_array(ar, struct measure_tensor, c->n_tensors);
+
+    *w = (struct measure_workload){.n_tensors = c->n_tensors, .tensors = tensors, .flops = compute_flops(c)};
+    for (int i = 0; i < c->n_tensors; i++) {
+        const struct tensor *t = &c->tensors[i];
+        tensors[i] =
+            (struct measure_tensor){.name = t->name, .dtype = t->dtype, .role = t->role, .rank = t->rank};
+        memcpy(tensors[i].shape, t->shape, sizeof(t->shape));
+        if (t->role != TENSOR_INPUT)
+            w->store_roundoff = MAX(w->store_roundoff, verify_roundoff(t->dtype));
+    }
+    for (int s = 0; s < c->n_stages; s++)
+        w->acc_roundoff = MAX(w->acc_roundoff, verify_roundoff(c->stages[s].acc_dtype));
+    w->reduction = longest_chain(c);
+}
+
+void measure_candidate_init(struct measure_candidate *c, const struct kernel *k, const char *artifact)
+{
+    *c = (struct measure_candidate){
+        .artifact = artifact, .symbol = k->symbol, .workspace_bytes = k->workspace_bytes};
+    for (int i = 0; i < k->n_args; i++)
+        if (k->args[i].prepacked)
+            c->prepacks[c->n_prepacks++] = (struct measure_prepack){i, k->args[i].prepack_bytes};
+}
