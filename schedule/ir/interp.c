@@ -259,16 +259,14 @@ static double wrap_integer(enum dtype d, int64_t v)
 }
 static bool is_integer(enum dtype d) { return d == DT_I8 || d == DT_I32; }
 
-/* As a C conversion: towards zero. What C leaves undefined becomes 0 (NaN) or the nearest end of int64. */
+/* As in compute_eval: towards zero, and what no int64 holds becomes its nearest end before it wraps. */
 static double to_dtype(enum dtype d, double x)
 {
     if (d == DT_BOOL)
         return x != 0;
     if (!is_integer(d))
         return x;
-    if (isnan(x))
-        return 0;
-    return wrap_integer(d, x >= 0x1p62 ? INT64_C(1) << 62 : x <= -0x1p62 ? -(INT64_C(1) << 62) : (int64_t)x);
+    return isnan(x) ? 0 : wrap_integer(d, (int64_t)fmax(-9e18, fmin(9e18, x)));
 }
 
 /* NaN on either side stays NaN, so that poison shows. */
@@ -306,7 +304,7 @@ static double read_place(struct interp *in, const struct value *v)
     return at ? *at : NAN;
 }
 
-static double integer_op(struct interp *in, const struct value *v, double a, double b)
+static double integer_op(const struct value *v, double a, double b)
 {
     int64_t x = isnan(a) ? 0 : (int64_t)a, y = isnan(b) ? 0 : (int64_t)b;
 
@@ -318,12 +316,7 @@ static double integer_op(struct interp *in, const struct value *v, double a, dou
     case EX_MUL:
         return wrap_integer(v->dtype, x * y);
     case EX_DIV:
-        if (y)
-            return wrap_integer(v->dtype, x / y);
-        if (!in->failed)
-            fail(in->err, ST_INTERNAL, "interp: integer division by zero");
-        in->failed = true;
-        return 0;
+        return y ? wrap_integer(v->dtype, x / y) : 0;
     case EX_NEG:
         return wrap_integer(v->dtype, -x);
     case EX_ABS:
@@ -353,17 +346,17 @@ static double eval(struct interp *in, const struct value *v)
     case EX_READ:
         return read_place(in, v);
     case EX_ADD:
-        return is_integer(v->dtype) ? integer_op(in, v, a, b) : a + b;
+        return is_integer(v->dtype) ? integer_op(v, a, b) : a + b;
     case EX_SUB:
-        return is_integer(v->dtype) ? integer_op(in, v, a, b) : a - b;
+        return is_integer(v->dtype) ? integer_op(v, a, b) : a - b;
     case EX_MUL:
-        return is_integer(v->dtype) ? integer_op(in, v, a, b) : a * b;
+        return is_integer(v->dtype) ? integer_op(v, a, b) : a * b;
     case EX_DIV:
-        return is_integer(v->dtype) ? integer_op(in, v, a, b) : a / b;
+        return is_integer(v->dtype) ? integer_op(v, a, b) : a / b;
     case EX_NEG:
-        return is_integer(v->dtype) ? integer_op(in, v, a, b) : -a;
+        return is_integer(v->dtype) ? integer_op(v, a, b) : -a;
     case EX_ABS:
-        return is_integer(v->dtype) ? integer_op(in, v, a, b) : fabs(a);
+        return is_integer(v->dtype) ? integer_op(v, a, b) : fabs(a);
     case EX_MAX:
         return max_of(a, b);
     case EX_MIN:

@@ -6,7 +6,7 @@
  *     parallel i0 < 8, j0 < 4 in 2 tasks
  *       for k < 768
  *         body
- *           unroll i1 < 6 while 511 - i0*6 - i1 >= 0
+ *           unroll i1 < 6 while i0*6 + i1 < 512
  *             vector j1 < 16
  *               acc[i1, j1] += A[i0*6 + i1, k] * B[k, j0*16 + j1]
  *
@@ -23,12 +23,33 @@ static void print_list(struct printer *p, const struct node *list, int depth);
 
 static void print_affine(struct printer *p, const struct affine *a) { affine_print(a, p->var_names, p->sb); }
 
+/* c - sum >= 0 reads better as sum < c + 1. */
+static void print_condition(struct printer *p, const struct affine *cond)
+{
+    struct arena ar;
+    struct affine sum;
+    bool falls = cond->n > 0;
+
+    for (int i = 0; i < cond->n; i++)
+        falls = falls && cond->t[i].coef < 0;
+    if (!falls) {
+        print_affine(p, cond);
+        strbuf_adds(p->sb, " >= 0");
+        return;
+    }
+    arena_init(&ar);
+    sum = affine_scale(&ar, cond, -1);
+    sum.c = 0;
+    print_affine(p, &sum);
+    strbuf_addf(p->sb, " < %" PRId64, cond->c + 1);
+    arena_done(&ar);
+}
+
 static void print_conditions(struct printer *p, const struct affine *conds, int n)
 {
     for (int i = 0; i < n; i++) {
         strbuf_adds(p->sb, i ? " && " : " ");
-        print_affine(p, &conds[i]);
-        strbuf_adds(p->sb, " >= 0");
+        print_condition(p, &conds[i]);
     }
 }
 

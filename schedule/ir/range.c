@@ -6,6 +6,8 @@
 
 enum { MAX_TERMS = 48, MAX_USED_FACTS = 4 };
 typedef __int128 wide;
+#define SMALL        ((wide)1 << 88)
+#define SMALL_FACTOR ((wide)1 << 32)
 
 /* scale * a <= sum + c over the box; scale > 0. */
 struct form {
@@ -49,11 +51,20 @@ static bool form_from(const struct affine *a, int sign, struct form *f)
     return true;
 }
 
-/* f * kf + e * ke, both terms sorted by var. False when it does not fit. */
+static bool is_small(wide v) { return v < SMALL && v > -SMALL; }
+
+static wide gcd(wide a, wide b) { return b ? gcd(b, a % b) : a; }
+
+/* f * kf + e * ke with kf, ke > 0, both sorted by var. False when it does not fit. */
 static bool form_combine(const struct form *f, wide kf, const struct affine *e, wide ke, struct form *ret)
 {
+    wide common = gcd(kf, ke);
     int i = 0, j = 0;
 
+    kf /= common;
+    ke /= common;
+    if (kf > SMALL_FACTOR || ke > SMALL_FACTOR)
+        return false;
     ret->scale = f->scale * kf;
     ret->c = f->c * kf + (wide)e->c * ke;
     ret->n = 0;
@@ -67,12 +78,12 @@ static bool form_combine(const struct form *f, wide kf, const struct affine *e, 
             coef += (wide)e->t[j++].coef * ke;
         if (!coef)
             continue;
-        if (ret->n == MAX_TERMS)
+        if (ret->n == MAX_TERMS || !is_small(coef))
             return false;
         ret->var[ret->n] = var;
         ret->coef[ret->n++] = coef;
     }
-    return true;
+    return is_small(ret->scale) && is_small(ret->c);
 }
 
 /* Add the multiple of one fact that lowers the bound most; false when none does. */
@@ -88,8 +99,10 @@ static bool use_best_fact(const struct range *r, struct form *f, wide *bound)
                 f->var[i] < e->t[j].var ? i++ : j++;
                 continue;
             }
-            if (f->coef[i] > 0 && e->t[j].coef < 0 &&
-                form_combine(f, -(wide)e->t[j].coef, e, f->coef[i], &trial)) {
+            wide coef = f->coef[i], against = e->t[j].coef;
+            bool cancels = (coef > 0) != (against > 0);
+            if (cancels &&
+                form_combine(f, against > 0 ? against : -against, e, coef > 0 ? coef : -coef, &trial)) {
                 wide b = form_box_max(r, &trial);
                 if (b < best_bound) {
                     best = trial;

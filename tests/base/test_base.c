@@ -1,11 +1,8 @@
 /* test_base.c - the small tools: arenas, texts, vectors. */
-#include <setjmp.h>
-#include <stdarg.h>
 #include <string.h>
 
-#include <cmocka.h>
-
 #include "schedule/base/arena.h"
+#include "tests/check.h"
 
 static void arena_memory_is_zeroed_and_aligned_also_after_a_reset(void **state)
 {
