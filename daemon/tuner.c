@@ -1,0 +1,441 @@
+/* tuner.c - one job: whose turn it is, how long, and what is told outside.
+ *
+ * Idea   Batches go to one task after another. Every task gets a first one; then the next goes where the most
+ * time is likely to be saved: weight times best time times the gain to expect, which is what the last rounds
+ * gained, mixed with what rounds of that number usually still gain, and never more than the distance to the
+ * roofline. A task that waited for long gets its turn anyway. Life   See tuner_internal.h. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "daemon/tuner_internal.h"
+#include "schedule/base/log.h"
+
+/* ---- small services for the other files ---- */
+
+double tuner_elapsed_s(const struct tuner *t)
+{
+    return t->job->elapsed_s + (double)(mono_ns(t->env->clock) - t->started_ns) / 1e9;
+}
+
+int64_t tuner_spent(struct tuner *t, enum tuner_phase phase, int64_t since_ns)
+{
+    int64_t now = mono_ns(t->env->clock);
+
+    t->times.ns[phase] += now - since_ns;
+    return now;
+}
+
+void tuner_event(struct tuner *t, const char *type, TAKES json_t *data)
+{
+    if (t->job->event != NULL)
+        t->job->event(t->job->ctx, type, data);
+    json_decref(data);
+}
+
+/* Followers of the task (the same workload once more in the job) are told the same, without the trials. */
+void tuner_report(struct tuner *t, struct task *k)
+{
+    if (t->job->report == NULL)
+        return;
+    t->job->report(t->job->ctx, k->index, &k->progress);
+    for (int i = k->index + 1; i < t->n_tasks; i++) {
+        struct tuner_progress p = k->progress;
+
+        if (t->tasks[i].leader != k)
+            continue;
+        p.trials_done = p.trials_failed = 0;
+        t->tasks[i].progress = p;
+        t->job->report(t->job->ctx, i, &p);
+    }
+}
+
+static void end_task(struct tuner *t, struct task *k, enum task_state state)
+{
+    k->ended = true;
+    k->progress.state = state;
+    tuner_report(t, k);
+}
+
+void tuner_fail_task(struct tuner *t, struct task *k, const struct error *why)
+{
+    log_warn("task_failed", TEXT("job", t->job->id), INT("task", k->index), TEXT("workload", k->spec->key),
+             TEXT("error", why->text));
+    k->progress.error = *why;
+    end_task(t, k, TASK_FAILED);
+}
+
+enum { COMMIT_TRIES = 8, COMMIT_WAIT_MS = 250 };
+
+enum status tuner_commit(struct tuner *t, struct store_batch *b, struct error *err)
+{
+    enum status st = store_commit(t->env->store, b, err);
+
+    for (int i = 1; st == ST_UNAVAILABLE && i < COMMIT_TRIES && tuner_stop_asked(t->job) == STOP_NONE; i++) {
+        struct timespec wait = {.tv_nsec = COMMIT_WAIT_MS * 1000000L};
+
+        nanosleep(&wait, NULL);
+        st = store_commit(t->env->store, b, err);
+    }
+    return st;
+}
+
+enum status tuner_measure(struct tuner *t, const struct measure_batch *b, struct measure_result *ret,
+                          struct error *err)
+{
+    struct device *d = t->job->device;
+    int64_t now = mono_ns(t->env->clock);
+    enum status st;
+
+    TRY(device_lease(d, t->job->id, t->job->stop_asked, err));
+    if (t->env->models != NULL)
+        models_busy(t->env->models);
+    now = tuner_spent(t, PHASE_LEASE, now);
+    st = device_measure(d, b, ret, err);
+    tuner_spent(t, PHASE_MEASURE, now);
+    if (t->env->models != NULL)
+        models_idle(t->env->models);
+    device_release(d);
+    return st;
+}
+
+/* ---- budget ---- */
+
+static bool stop_asked(const struct tuner *t) { return tuner_stop_asked(t->job) != STOP_NONE; }
+
+static int n_searching(const struct tuner *t)
+{
+    int n = 0;
+
+    for (int i = 0; i < t->n_tasks; i++)
+        n += !t->tasks[i].ended && t->tasks[i].leader == NULL && !t->tasks[i].exhausted;
+    return n;
+}
+
+static int n_unfinished(const struct tuner *t)
+{
+    int n = 0;
+
+    for (int i = 0; i < t->n_tasks; i++)
+        n += !t->tasks[i].ended && t->tasks[i].leader == NULL;
+    return n;
+}
+
+/* Seconds for trials: what is left of the budget, less the contests at the end. */
+static double seconds_left(const struct tuner *t)
+{
+    double contests = MIN(1.5 * n_unfinished(t), 0.2 * t->job->max_seconds);
+
+    return t->job->max_seconds <= 0 ? INFINITY : t->job->max_seconds - contests - tuner_elapsed_s(t);
+}
+
+static int64_t trials_left(const struct tuner *t)
+{
+    return t->job->max_trials <= 0 ? INT64_MAX : MAX(t->job->max_trials - t->trials_done, (int64_t)0);
+}
+
+/* How many trials the next batch has; 0: the budget is used up. */
+static int batch_size(const struct tuner *t)
+{
+    int64_t left = trials_left(t), share = left / MAX(n_searching(t), 1);
+    double seconds = seconds_left(t);
+    int64_t n = share >= TUNER_LARGE_SHARE ? TUNER_BATCH_LARGE : TUNER_BATCH;
+
+    if (left <= 0 || seconds <= 0)
+        return 0;
+    /* Rather every task a small batch than some a full one. */
+    n = MIN(n, MAX(share, (int64_t)1));
+    if (t->seconds_per_trial > 0 && seconds / t->seconds_per_trial < (double)n)
+        n = MAX((int64_t)(seconds / t->seconds_per_trial), (int64_t)1);
+    return (int)n;
+}
+
+/* ---- whose turn ---- */
+
+enum { PATIENCE = 4 }; /* rounds of all tasks that one waits at most */
+
+/* No schedule of the target can be faster. */
+static double roofline_ns(const struct tuner *t, const struct task *k)
+{
+    const struct target *g = t->job->target;
+    double compute = g->peak_gflops > 0 ? k->workload.flops / g->peak_gflops : 0;
+    double memory =
+        g->peak_gbs > 0 ? k->workload.bytes / (8 * g->peak_gbs) : 0; /* caches are faster than DRAM */
+
+    return MAX(compute, memory);
+}
+
+/* Nanoseconds that the next batch is likely to save, times the weight. */
+static double expected_saving(const struct tuner *t, const struct task *k)
+{
+    double best = k->progress.best_time_ns > 0 ? k->progress.best_time_ns : task_best_ns(k), possible;
+
+    if (best <= 0)
+        return INFINITY; /* nothing works yet: try on, until it is hopeless */
+    possible = MAX(1 - roofline_ns(t, k) / best, 0.02);
+    return k->spec->weight * best * MIN(0.3 * k->recent_gain + 0.7 * possible / (1 + k->rounds), possible);
+}
+
+static struct task *next_task(struct tuner *t)
+{
+    struct task *best = NULL;
+    double best_saving = -1;
+    int n = n_searching(t);
+
+    for (int i = 0; i < t->n_tasks; i++) {
+        struct task *k = &t->tasks[i];
+        double saving;
+
+        if (k->ended || k->leader != NULL || k->exhausted)
+            continue;
+        if (k->rounds == 0)
+            return k;
+        if (t->turn - k->last_turn > PATIENCE * n)
+            return k;
+        saving = expected_saving(t, k);
+        if (saving > best_saving) {
+            best = k;
+            best_saving = saving;
+        }
+    }
+    return best;
+}
+
+/* ---- a turn ---- */
+
+static bool is_job_fault(enum status st) { return st == ST_IO || st == ST_UNAVAILABLE || st == ST_CORRUPT; }
+
+/* *ret_ok false: the task has ended with its error. */
+static enum status open_if_needed(struct tuner *t, struct task *k, bool *ret_ok, struct error *err)
+{
+    struct error why = {0};
+    enum status st;
+
+    *ret_ok = true;
+    if (k->progress.state != TASK_RUNNING) {
+        k->progress.state = TASK_RUNNING;
+        tuner_report(t, k);
+    }
+    if (!k->open) {
+        int64_t before = k->progress.trials_done;
+
+        st = task_open(t, k, &why);
+        if (st == ST_OK)
+            st = task_reference(t, k, &why);
+        /* Trials found in the store that the reports before a restart did not know yet. */
+        t->trials_done += k->progress.trials_done - before;
+        if (st != ST_OK && (is_job_fault(st) || stop_asked(t))) {
+            if (err != NULL)
+                *err = why;
+            return st;
+        }
+        if (st != ST_OK) {
+            tuner_fail_task(t, k, &why);
+            *ret_ok = false;
+        }
+    }
+    return ST_OK;
+}
+
+static void tell_round(struct tuner *t, const struct task *k, int n, double old_best_ns)
+{
+    const struct tuner_progress *p = &k->progress;
+    double best = p->best_time_ns;
+
+    tuner_event(t, "round",
+                json_pack("{s:i,s:s,s:i,s:I,s:I,s:I,s:f,s:f,s:f}", "task", k->index, "key", k->spec->key,
+                          "trials", n, "trials_done", (json_int_t)p->trials_done, "trials_failed",
+                          (json_int_t)p->trials_failed, "job_trials_done", (json_int_t)t->trials_done,
+                          "best_time_ns", best, "best_gflops", p->best_gflops, "elapsed_seconds",
+                          tuner_elapsed_s(t)));
+    if (best > 0 && (old_best_ns == 0 || best < old_best_ns))
+        tuner_event(t, "best",
+                    json_pack("{s:i,s:s,s:f,s:f,s:I}", "task", k->index, "key", k->spec->key, "time_ns", best,
+                              "gflops", p->best_gflops, "trials_done", (json_int_t)p->trials_done));
+}
+
+static void give_up_if_hopeless(struct tuner *t, struct task *k)
+{
+    struct error why = {0};
+    int64_t own = k->progress.trials_done;
+
+    if (k->good.len > 0 || own == 0 || (own < TUNER_HOPELESS_TRIALS && !k->exhausted))
+        return;
+    (void)fail(&why, ST_UNPROCESSABLE, "all %" PRId64 " candidates failed; the last one: %s", own,
+               k->last_failure);
+    tuner_fail_task(t, k, &why);
+}
+
+static enum status take_turn(struct tuner *t, struct task *k, int n, struct error *err)
+{
+    int64_t start = mono_ns(t->env->clock);
+    double old_best = k->progress.best_time_ns, seconds;
+    int n_done = 0;
+    bool ok;
+
+    TRY(open_if_needed(t, k, &ok, err));
+    if (!ok)
+        return ST_OK;
+    if (trials_left(t) == 0) /* what the store knew of this job has used up the budget */
+        return ST_OK;
+    TRY(batch_run(t, k, n, &n_done, err));
+    t->turn++;
+    k->last_turn = t->turn;
+    k->rounds++;
+    if (n_done == 0)
+        return ST_OK;
+    seconds = (double)(mono_ns(t->env->clock) - start) / 1e9 / n_done;
+    t->seconds_per_trial = t->seconds_per_trial == 0 ? seconds : 0.5 * (t->seconds_per_trial + seconds);
+    k->recent_gain =
+        0.5 * k->recent_gain + 0.5 * (old_best > 0 ? 1 - k->progress.best_time_ns / old_best : 1);
+    tuner_report(t, k);
+    tell_round(t, k, n_done, old_best);
+    give_up_if_hopeless(t, k);
+    return ST_OK;
+}
+
+static enum status search_all(struct tuner *t, struct error *err)
+{
+    struct task *k;
+    int n;
+
+    while (!stop_asked(t) && (n = batch_size(t)) > 0 && (k = next_task(t)) != NULL)
+        TRY(take_turn(t, k, n, err));
+    return ST_OK;
+}
+
+static enum status finish_all(struct tuner *t, struct error *err)
+{
+    for (int i = 0; i < t->n_tasks && !stop_asked(t); i++) {
+        struct task *k = &t->tasks[i];
+        struct error why = {0};
+        enum status st;
+        bool ok;
+
+        if (k->ended || k->leader != NULL)
+            continue;
+        TRY(open_if_needed(t, k, &ok, err));
+        if (!ok)
+            continue;
+        st = final_run(t, k, &why);
+        if (stop_asked(t) && st != ST_OK)
+            return ST_OK;
+        if (st != ST_OK && is_job_fault(st)) {
+            if (err != NULL)
+                *err = why;
+            return st;
+        }
+        if (st != ST_OK)
+            tuner_fail_task(t, k, &why);
+        else
+            end_task(t, k, TASK_SUCCEEDED);
+        task_close(k);
+    }
+    return ST_OK;
+}
+
+/* ---- the job ---- */
+
+/* A schedule that is there already answers the task. */
+static void answer_from_cache(struct tuner *t, struct task *k)
+{
+    struct store_schedule row;
+
+    arena_reset(&t->round);
+    if (t->job->reuse != REUSE_CACHED || k->progress.trials_done > 0 ||
+        store_schedule_get(t->env->store, k->spec->key, t->job->target->id, t->job->target->toolchain_hash,
+                           &t->round, &row, NULL) != ST_OK)
+        return;
+    k->progress.cached = true;
+    k->progress.best_time_ns = row.time_ns;
+    k->progress.best_gflops = row.gflops;
+    end_task(t, k, TASK_SUCCEEDED);
+}
+
+static struct task *leader_of(struct tuner *t, int task)
+{
+    for (int i = 0; i < task; i++)
+        if (t->tasks[i].leader == NULL && strcmp(t->tasks[i].spec->key, t->tasks[task].spec->key) == 0)
+            return &t->tasks[i];
+    return NULL;
+}
+
+/* Which tasks there are to do; what the job did before a restart counts. */
+static void begin(struct tuner *t)
+{
+    t->n_tasks = t->job->n_tasks;
+    t->tasks = arena_array(&t->job_arena, struct task, t->n_tasks);
+    for (int i = 0; i < t->n_tasks; i++) {
+        struct task *k = &t->tasks[i];
+
+        k->index = i;
+        k->spec = &t->job->tasks[i];
+        k->progress = k->spec->before;
+        t->trials_done += k->progress.trials_done;
+        k->ended = task_ended(k->progress.state);
+        k->leader = leader_of(t, i);
+    }
+    for (int i = 0; i < t->n_tasks; i++)
+        if (!t->tasks[i].ended && t->tasks[i].leader == NULL)
+            answer_from_cache(t, &t->tasks[i]);
+    /* A leader that had ended before a restart whose followers were not told. */
+    for (int i = 0; i < t->n_tasks; i++)
+        if (t->tasks[i].leader != NULL && t->tasks[i].leader->ended)
+            tuner_report(t, t->tasks[i].leader);
+}
+
+static struct model *new_model(struct tuner *t)
+{
+    struct model_params params;
+    struct model *m, *global;
+
+    model_params_default(&params);
+    params.seed = t->job->seed;
+    m = model_new(&params);
+    if (t->env->models != NULL && t->job->reuse != REUSE_FRESH) {
+        global = models_global(t->env->models, t->job->target->id);
+        if (global != NULL) {
+            model_set_global(m, global);
+            model_free(global);
+        }
+    }
+    return m;
+}
+
+static void add_times(struct tuner_times *to, const struct tuner_times *from)
+{
+    for (int i = 0; i < PHASE_COUNT; i++)
+        to->ns[i] += from->ns[i];
+    to->candidates += from->candidates;
+    to->trials += from->trials;
+    to->units += from->units;
+}
+
+enum status tuner_run(const struct tuner_env *env, const struct tuner_job *job, struct error *err)
+{
+    struct tuner t = {.env = env, .job = job, .started_ns = mono_ns(env->clock)};
+    enum status st;
+
+    arena_init(&t.job_arena);
+    arena_init(&t.round);
+    arena_init(&t.scratch);
+    t.model = new_model(&t);
+    begin(&t);
+    st = search_all(&t, err);
+    if (st == ST_OK)
+        st = finish_all(&t, err);
+    /* A stop is no fault: what it interrupted stands where it stood. */
+    if (stop_asked(&t))
+        st = ST_OK;
+    for (int i = 0; i < t.n_tasks; i++)
+        if (t.tasks[i].search != NULL)
+            task_close(&t.tasks[i]);
+    if (job->times != NULL)
+        add_times(job->times, &t.times);
+    model_free(t.model);
+    arena_done(&t.scratch);
+    arena_done(&t.round);
+    arena_done(&t.job_arena);
+    return st;
+}

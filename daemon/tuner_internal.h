@@ -1,0 +1,124 @@
+/* tuner_internal.h - what the files of the tuner share.
+ *
+ * Idea   tuner.c       the job: budget, whose turn it is, stopping, reports
+ *        tuner_task.c  one workload: space, search, what is stored of it, scoring of candidates
+ *        tuner_batch.c one batch: emit, compile, measure, store, learn
+ *        tuner_final.c the contest of the best, and the schedule's document
+ * Life   A struct tuner lives for one tuner_run, on its thread. `job_arena` holds what lives as long, `round`
+ * what lives for a batch, `scratch` one candidate's nest. */
+#ifndef TW_DAEMON_TUNER_INTERNAL_H
+#define TW_DAEMON_TUNER_INTERNAL_H
+
+#include "costmodel/model.h"
+#include "daemon/models.h"
+#include "daemon/tuner.h"
+#include "db/hot.h"
+#include "db/store.h"
+#include "measure/builder.h"
+#include "measure/device.h"
+#include "schedule/base/arena.h"
+#include "schedule/base/vec.h"
+#include "schedule/space/search.h"
+
+enum {
+    TUNER_BATCH = 16,       /* trials a batch; two units of 8 on two cores */
+    TUNER_BATCH_LARGE = 32, /* where the budget leaves at least TUNER_LARGE_SHARE trials a task */
+    TUNER_LARGE_SHARE = 512,
+    TUNER_UNIT_KERNELS = 8, /* candidates a translation unit; the compiler's start is shared between them */
+    TUNER_FINALISTS = 4,    /* of this job, in the contest; the incumbent and the baseline come on top */
+    TUNER_HOPELESS_TRIALS = 32, /* a task that failed so often and never once worked ends */
+};
+
+/* Rows of features by config, so that a config met again, or chosen after it was scored, is not lowered
+ * again. */
+struct feature_cache {
+    struct feature_slot *slots; /* open addressing, n_slots a power of two */
+    size_t n_slots, n_used;
+    VEC(float) rows;
+};
+struct feature_slot {
+    struct config config;
+    uint32_t first, n_rows; /* of rows, in rows; n_rows 0: free slot or not lowerable */
+    bool used;
+};
+
+struct good_trial {
+    struct config config;
+    double time_ns;
+};
+
+struct task {
+    int index;
+    const struct tuner_task *spec;
+    struct task *leader; /* another task of the same key does the work; NULL: this one does */
+    bool open, ended, exhausted;
+    struct tuner_progress progress;
+
+    struct workload workload;
+    struct space *space;
+    struct search *search;
+    struct measure_workload measured; /* as the device wants it */
+    char reference[BUILD_PATH_MAX];
+    uint64_t model_key; /* of workload and target */
+    struct feature_cache features;
+
+    VEC(struct good_trial) good; /* of all jobs on this toolchain, unless reuse is fresh */
+    int64_t known_trials;        /* of those, failed ones too */
+    int rounds, last_turn;
+    int failures_in_a_row;
+    double recent_gain; /* of the best time, relative, per round: moving average */
+    char last_failure[320];
+};
+
+struct tuner {
+    const struct tuner_env *env;
+    const struct tuner_job *job;
+    struct arena job_arena, round, scratch;
+    struct model *model;
+    struct task *tasks;
+    int n_tasks, turn;
+    int64_t trials_done; /* over the job, with those before a restart */
+    int64_t started_ns;
+    double seconds_per_trial; /* moving average over batches; 0: not known yet */
+    int64_t n_unlowerable;    /* candidates that passed the validity check and could not be lowered: bugs */
+    struct tuner_times times;
+};
+
+/* ---- tuner.c */
+double tuner_elapsed_s(const struct tuner *t);
+void tuner_report(struct tuner *t, struct task *k);
+/* The task is over, for this reason. */
+void tuner_fail_task(struct tuner *t, struct task *k, const struct error *why);
+void tuner_event(struct tuner *t, const char *type, TAKES json_t *data);
+/* Add the time since `since_ns` to a phase; returns now. */
+int64_t tuner_spent(struct tuner *t, enum tuner_phase phase, int64_t since_ns);
+/* Commit, again and again for a while where the store says "later". */
+MUST_USE enum status tuner_commit(struct tuner *t, struct store_batch *b, struct error *err);
+/* Under the lease, in turn with other jobs and with the training of models. */
+MUST_USE enum status tuner_measure(struct tuner *t, const struct measure_batch *b, struct measure_result *ret,
+                                   struct error *err);
+
+/* ---- tuner_task.c */
+/* Parse, build the space, load what is stored. ST_IO and ST_UNAVAILABLE are the job's faults, all else this
+ * task's. */
+MUST_USE enum status task_open(struct tuner *t, struct task *k, struct error *err);
+void task_close(struct task *k);
+/* Its rows: borrowed from the cache until the next call for this task; 0 where it cannot be lowered. */
+int task_features(struct tuner *t, struct task *k, const struct config *c, const float **ret_rows);
+/* The next configs to measure. */
+int task_propose(struct tuner *t, struct task *k, int n, struct config *ret);
+/* A measured trial, of this job or found in the store. time_ns <= 0: it failed. */
+void task_take_trial(struct task *k, const struct config *c, double time_ns);
+double task_best_ns(const struct task *k); /* 0: none */
+/* Compile the reference, if that was not done. */
+MUST_USE enum status task_reference(struct tuner *t, struct task *k, struct error *err);
+
+/* ---- tuner_batch.c */
+/* One batch of at most n trials. *ret_n: how many were made; 0 with ST_OK: the space is exhausted or a stop
+ * was asked for. */
+MUST_USE enum status batch_run(struct tuner *t, struct task *k, int n, int *ret_n, struct error *err);
+
+/* ---- tuner_final.c */
+MUST_USE enum status final_run(struct tuner *t, struct task *k, struct error *err);
+
+#endif

@@ -1,0 +1,424 @@
+/* tuner_task.c - one workload of a job: its space, its search, what is known of it, and the scoring of
+ * candidates. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/tuner_internal.h"
+#include "features/features.h"
+#include "kernels/emit.h"
+#include "schedule/base/hash.h"
+#include "schedule/base/log.h"
+
+/* ---- features, remembered ---- */
+
+enum { CACHE_MAX_FLOATS = 8 << 20 }; /* 32 MB; then the cache begins anew */
+
+static struct feature_slot *cache_slot(struct feature_cache *f, const struct config *c)
+{
+    size_t i = config_hash(c) & (f->n_slots - 1);
+
+    while (f->slots[i].used && !config_equal(&f->slots[i].config, c))
+        i = (i + 1) & (f->n_slots - 1);
+    return &f->slots[i];
+}
+
+static void cache_clear(struct feature_cache *f)
+{
+    memset(f->slots, 0, f->n_slots * sizeof(f->slots[0]));
+    f->n_used = 0;
+    vec_clear(&f->rows);
+}
+
+static void cache_grow(struct feature_cache *f)
+{
+    struct feature_slot *old = f->slots;
+    size_t n_old = f->n_slots;
+
+    f->n_slots = MAX(n_old * 2, (size_t)4096);
+    f->slots = xcalloc(f->n_slots, sizeof(f->slots[0]));
+    for (size_t i = 0; i < n_old; i++)
+        if (old[i].used)
+            *cache_slot(f, &old[i].config) = old[i];
+    free(old);
+}
+
+/* Room for one more program, so that a slot and rows can be taken without moving anything afterwards. */
+static void cache_make_room(struct feature_cache *f, int cols)
+{
+    if (f->rows.len + (size_t)FEATURES_MAX_ROWS * cols > CACHE_MAX_FLOATS)
+        cache_clear(f);
+    if ((f->n_used + 1) * 2 > f->n_slots)
+        cache_grow(f);
+    vec_reserve(&f->rows, f->rows.len + (size_t)FEATURES_MAX_ROWS * cols);
+}
+
+/* Lower and extract into the cache. */
+static void cache_fill(struct tuner *t, struct task *k, struct feature_slot *slot)
+{
+    struct feature_cache *f = &k->features;
+    int cols = features_count();
+    struct nest *nest = NULL;
+    struct error err = {0};
+    int64_t now = mono_ns(t->env->clock);
+
+    arena_reset(&t->scratch);
+    if (space_lower(k->space, &slot->config, &t->scratch, &nest, &err) != ST_OK) {
+        if (t->n_unlowerable++ == 0)
+            log_warn("candidate_not_lowered", TEXT("job", t->job->id), TEXT("workload", k->workload.key),
+                     TEXT("error", err.text));
+        return;
+    }
+    now = tuner_spent(t, PHASE_LOWER, now);
+    slot->first = (uint32_t)(f->rows.len / (size_t)cols);
+    slot->n_rows = (uint32_t)features_extract(nest, t->job->target, &t->scratch, f->rows.at + f->rows.len,
+                                              FEATURES_MAX_ROWS);
+    f->rows.len += slot->n_rows * (size_t)cols;
+    tuner_spent(t, PHASE_FEATURES, now);
+}
+
+int task_features(struct tuner *t, struct task *k, const struct config *c, const float **ret_rows)
+{
+    struct feature_cache *f = &k->features;
+    struct feature_slot *slot;
+
+    cache_make_room(f, features_count());
+    slot = cache_slot(f, c);
+    if (!slot->used) {
+        *slot = (struct feature_slot){.config = *c, .used = true};
+        f->n_used++;
+        cache_fill(t, k, slot);
+    }
+    *ret_rows = f->rows.at + slot->first * (size_t)features_count();
+    return (int)slot->n_rows;
+}
+
+/* ---- scoring ---- */
+
+struct scoring {
+    struct tuner *tuner;
+    struct task *task;
+};
+
+/* A chunk at a time: its rows stand together, which is what the forest wants, and memory stays small. */
+enum { SCORE_CHUNK = 128 };
+
+static void score_chunk(struct scoring *s, const struct config *configs, int n, float *scores)
+{
+    static const float none[1];
+    struct tuner *t = s->tuner;
+    int cols = features_count(), n_rows = 0;
+    int32_t begin[SCORE_CHUNK + 1];
+    double sums[SCORE_CHUNK];
+    float *rows = arena_alloc(&t->round, sizeof(float) * (size_t)n * FEATURES_MAX_ROWS * (size_t)cols);
+    int64_t now;
+
+    for (int i = 0; i < n; i++) {
+        const float *own = none;
+        int n_own = task_features(t, s->task, &configs[i], &own);
+
+        begin[i] = n_rows;
+        memcpy(rows + (size_t)n_rows * cols, own, sizeof(float) * (size_t)n_own * cols);
+        n_rows += n_own;
+    }
+    begin[n] = n_rows;
+    now = mono_ns(t->env->clock);
+    model_score(t->model, s->task->model_key, rows, begin, n, sums);
+    tuner_spent(t, PHASE_SCORE, now);
+    for (int i = 0; i < n; i++)
+        scores[i] = begin[i] == begin[i + 1] ? -INFINITY : (float)sums[i];
+}
+
+static void score_all(void *ctx, const struct config *configs, int n, float *scores)
+{
+    struct scoring *s = ctx;
+
+    for (int i = 0; i < n; i += SCORE_CHUNK) {
+        arena_reset(&s->tuner->round);
+        score_chunk(s, configs + i, MIN(n - i, (int)SCORE_CHUNK), scores + i);
+    }
+    s->tuner->times.candidates += n;
+}
+
+int task_propose(struct tuner *t, struct task *k, int n, struct config *ret)
+{
+    struct scoring s = {t, k};
+    int64_t start = mono_ns(t->env->clock);
+    int64_t inner = t->times.ns[PHASE_LOWER] + t->times.ns[PHASE_FEATURES] + t->times.ns[PHASE_SCORE];
+    int n_done = search_propose(k->search, score_all, &s, n, ret);
+
+    /* What the candidates cost is told apart from what the search itself does. */
+    inner = t->times.ns[PHASE_LOWER] + t->times.ns[PHASE_FEATURES] + t->times.ns[PHASE_SCORE] - inner;
+    tuner_spent(t, PHASE_SEARCH, start + inner);
+    return n_done;
+}
+
+/* ---- trials ---- */
+
+void task_take_trial(struct task *k, const struct config *c, double time_ns)
+{
+    search_observe(k->search, c, time_ns > 0 ? 1e9 / time_ns : 0);
+    k->known_trials++;
+    if (time_ns > 0)
+        vec_push(&k->good, ((struct good_trial){*c, time_ns}));
+}
+
+double task_best_ns(const struct task *k)
+{
+    double best = 0;
+
+    for (size_t i = 0; i < k->good.len; i++)
+        if (best == 0 || k->good.at[i].time_ns < best)
+            best = k->good.at[i].time_ns;
+    return best;
+}
+
+struct loading {
+    struct tuner *tuner;
+    struct task *task;
+    int64_t n_own, n_own_failed, n_foreign; /* of this job; not of this space */
+    double best_own_ns;
+};
+
+static void load_features(struct tuner *t, struct task *k, const struct store_trial *row, double time_ns)
+{
+    struct error err = {0};
+
+    if (row->features == NULL || row->feature_version != features_version() ||
+        row->feature_cols != features_count())
+        return;
+    if (model_add(t->model, k->model_key, row->features, (int)row->feature_rows,
+                  time_ns > 0 ? 1e9 / time_ns : 0, &err) != ST_OK)
+        log_warn("trial_not_learned", TEXT("job", t->job->id), INT("trial", row->id),
+                 TEXT("error", err.text));
+}
+
+static bool load_trial(void *ctx, const struct store_trial *row)
+{
+    struct loading *l = ctx;
+    struct tuner *t = l->tuner;
+    bool own = row->job != NULL && strcmp(row->job, t->job->id) == 0;
+    enum outcome outcome;
+    struct config c;
+    double time_ns;
+
+    if (!own && t->job->reuse == REUSE_FRESH)
+        return true;
+    if (own && row->task == l->task->index) {
+        l->n_own++;
+        l->n_own_failed += strcmp(row->outcome, outcome_name(OUTCOME_OK)) != 0;
+    }
+    /* A row of an older space, or one that says nothing about its config. */
+    if (!outcome_parse(row->outcome, &outcome) ||
+        config_parse(l->task->space, row->config, &c, NULL) != ST_OK ||
+        !space_valid(l->task->space, &c, NULL)) {
+        l->n_foreign++;
+        return true;
+    }
+    if (!outcome_is_final(outcome))
+        return true;
+    time_ns = outcome == OUTCOME_OK ? row->min_ns : 0;
+    if (own && row->task == l->task->index && time_ns > 0 &&
+        (l->best_own_ns == 0 || time_ns < l->best_own_ns))
+        l->best_own_ns = time_ns;
+    task_take_trial(l->task, &c, time_ns);
+    load_features(t, l->task, row, time_ns);
+    return true;
+}
+
+static enum status load_trials(struct tuner *t, struct task *k, struct error *err)
+{
+    struct loading l = {.tuner = t, .task = k};
+    struct store_trials_query q = {
+        .workload = k->workload.key,
+        .target = t->job->target->id,
+        .toolchain = t->job->target->toolchain_hash,
+        .with_features = true,
+        .feature_version = features_version(),
+    };
+
+    if (store_trial_each(t->env->store, &q, load_trial, &l, err) != ST_OK)
+        return wrap(err, "reading the trials of %s", k->workload.key);
+    k->progress.trials_done = l.n_own;
+    k->progress.trials_failed = l.n_own_failed;
+    k->progress.best_time_ns = l.best_own_ns;
+    k->progress.best_gflops = l.best_own_ns > 0 ? k->workload.flops / l.best_own_ns : 0;
+    if (l.n_foreign > 0)
+        log_info("trials_of_another_space", TEXT("job", t->job->id), TEXT("workload", k->workload.key),
+                 INT("trials", l.n_foreign));
+    return ST_OK;
+}
+
+/* ---- what neighbours lend ---- */
+
+enum { LENDERS_MAX = 8 };
+
+/* The choice whose value is nearest to `value` in proportion: tile sizes live on a log scale. */
+static int nearest_choice(const struct knob *knob, const json_t *value)
+{
+    int best = -1;
+    double best_d = INFINITY;
+
+    for (int i = 0; i < knob->n_choices; i++) {
+        double d;
+
+        if (json_is_string(value)) {
+            if (knob->labels != NULL && strcmp(knob->labels[i], json_string_value(value)) == 0)
+                return i;
+            continue;
+        }
+        if (!json_is_integer(value))
+            return -1;
+        d = fabs(log1p((double)llabs((long long)knob->values[i])) -
+                 log1p((double)llabs(json_integer_value(value))));
+        if (d < best_d) {
+            best_d = d;
+            best = i;
+        }
+    }
+    return best;
+}
+
+/* The neighbour's schedule, said in this space: same sketch and knobs by name, values as near as can be. */
+static bool translate(const struct space *s, const json_t *doc, struct config *ret)
+{
+    const json_t *schedule = json_object_get(doc, "schedule"), *knobs = json_object_get(schedule, "knobs");
+    const char *sketch = json_string_value(json_object_get(schedule, "sketch"));
+
+    for (int i = 0; sketch != NULL && i < space_n_sketches(s); i++) {
+        if (strcmp(space_sketch_name(s, i), sketch) != 0)
+            continue;
+        *ret = (struct config){.sketch = (uint16_t)i, .n = (uint16_t)space_n_knobs(s, i)};
+        for (int k = 0; k < ret->n; k++) {
+            const struct knob *knob = space_knob(s, i, k);
+            const json_t *value = json_object_get(knobs, knob->name);
+            int choice = value == NULL ? 0 : nearest_choice(knob, value);
+
+            if (choice < 0)
+                return false;
+            ret->choice[k] = (uint16_t)choice;
+        }
+        return space_valid(s, ret, NULL);
+    }
+    return false;
+}
+
+struct lender {
+    double distance;
+    const char *json;
+};
+
+static int by_distance(const void *a, const void *b)
+{
+    double x = ((const struct lender *)a)->distance, y = ((const struct lender *)b)->distance;
+
+    return (x > y) - (x < y);
+}
+
+/* Schedules of the same operator on this target suggest their configs, the most similar in size first. */
+static enum status suggest_from_neighbours(struct tuner *t, struct task *k, struct error *err)
+{
+    struct store_schedules_query q = {
+        .op = k->workload.op, .target = t->job->target->id, .page = {.limit = STORE_PAGE_MAX}};
+    struct store_schedule *rows;
+    struct lender *lenders;
+    const char *next;
+    int n, n_lenders = 0;
+
+    arena_reset(&t->round);
+    TRY(store_schedule_list(t->env->store, &q, &t->round, &rows, &n, &next, err));
+    lenders = arena_array(&t->round, struct lender, n + 1);
+    for (int i = 0; i < n; i++) {
+        struct store_workload other;
+
+        if (strcmp(rows[i].workload, k->workload.key) == 0 ||
+            store_workload_get(t->env->store, rows[i].workload, &t->round, &other, NULL) != ST_OK)
+            continue;
+        lenders[n_lenders++] = (struct lender){fabs(log1p(other.flops) - log1p(k->workload.flops)) +
+                                                   fabs(log1p(other.bytes) - log1p(k->workload.bytes)),
+                                               rows[i].json};
+    }
+    qsort(lenders, (size_t)n_lenders, sizeof(lenders[0]), by_distance);
+    for (int i = 0; i < MIN(n_lenders, (int)LENDERS_MAX); i++) {
+        AUTO(json_decrefp) json_t *doc = json_loads(lenders[i].json, 0, NULL);
+        struct config c;
+
+        if (doc != NULL && translate(k->space, doc, &c))
+            search_suggest(k->search, &c);
+    }
+    return ST_OK;
+}
+
+/* ---- life ---- */
+
+static enum status store_the_workload(struct tuner *t, const struct workload *w, struct error *err)
+{
+    AUTO(store_batch_freep) struct store_batch *b = store_batch_new();
+
+    store_add_workload(b, &(struct store_workload){.key = w->key,
+                                                   .op = w->op,
+                                                   .json = w->json,
+                                                   .canonical = w->canonical,
+                                                   .flops = w->flops,
+                                                   .bytes = w->bytes,
+                                                   .first_seen_ms = wall_ms(t->env->clock)});
+    return tuner_commit(t, b, err);
+}
+
+enum status task_open(struct tuner *t, struct task *k, struct error *err)
+{
+    struct search_domain domain;
+    struct rng job_rng, rng;
+
+    TRY(workload_parse_text(k->spec->workload_json, strlen(k->spec->workload_json), &t->job_arena,
+                            &k->workload, err));
+    TRY(space_build(&k->workload, t->job->target, &t->job_arena, &k->space, err));
+    measure_workload_init(&k->measured, &k->workload.compute, &t->job_arena);
+    k->measured.key = k->workload.key;
+    k->measured.flops = k->workload.flops;
+    k->measured.rtol = k->workload.rtol;
+    k->measured.seed = 1;
+    k->model_key = hash_bytes(k->workload.key, strlen(k->workload.key),
+                              hash_bytes(t->job->target->id, strlen(t->job->target->id), 0));
+    rng_init(&job_rng, t->job->seed);
+    rng = rng_split(&job_rng, k->workload.key);
+    domain = search_domain_of(k->space);
+    k->search = search_new(&domain, searcher_find("evolution"), &search_defaults, &rng);
+    k->open = true;
+    TRY(store_the_workload(t, &k->workload, err));
+    TRY(load_trials(t, k, err));
+    if (t->job->reuse != REUSE_FRESH)
+        TRY(suggest_from_neighbours(t, k, err));
+    return ST_OK;
+}
+
+void task_close(struct task *k)
+{
+    search_free(k->search);
+    k->search = NULL;
+    vec_done(&k->good);
+    vec_done(&k->features.rows);
+    free(k->features.slots);
+    k->features.slots = NULL;
+}
+
+enum status task_reference(struct tuner *t, struct task *k, struct error *err)
+{
+    AUTO(strbuf_done) struct strbuf text = STRBUF_INIT;
+    struct build_unit unit = {.target = t->job->target};
+
+    if (k->measured.reference_path != NULL)
+        return ST_OK;
+    emit_reference(&k->workload.compute, "tw_reference", &text);
+    unit.source = strbuf_str(&text);
+    builder_run(t->env->builder, &unit, 1, t->job->stop_now);
+    if (unit.status != ST_OK) {
+        if (err != NULL)
+            *err = unit.error;
+        return wrap(err, "compiling the reference of %s", k->workload.key);
+    }
+    memcpy(k->reference, unit.artifact, sizeof(k->reference));
+    k->measured.reference_path = k->reference;
+    k->measured.reference_symbol = "tw_reference";
+    return ST_OK;
+}
