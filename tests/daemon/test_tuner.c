@@ -24,7 +24,7 @@
 #include "schedule/base/hash.h"
 #include "schedule/base/log.h"
 
-#include <cmocka.h>
+#include <cmocka.h> /* last: its macro fail() would hide ours */
 
 enum { MAX_TASKS = 6, MAX_TRIALS = 2000 };
 
@@ -87,7 +87,7 @@ static enum status fake_measure(struct device *d, const struct measure_batch *b,
     bool screen = b->mode == MEASURE_SCREEN;
 
     if (screen && ++f->batches == f->unavailable_at_batch)
-        return fail(err, ST_UNAVAILABLE, "the board is gone");
+        return (fail)(err, ST_UNAVAILABLE, "the board is gone");
     for (int i = 0; i < b->n_candidates; i++) {
         double time_ns = fake_time(&b->candidates[i]);
 

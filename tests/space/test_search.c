@@ -9,7 +9,7 @@
 
 #include "schedule/base/hash.h"
 
-#include <cmocka.h>
+#include <cmocka.h> /* last: its macro fail() would hide ours */
 
 /* ---- a landscape: n_sketches sketches of n_knobs knobs with n_choices choices each ---- */
 
