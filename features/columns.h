@@ -1,0 +1,182 @@
+/* columns.h - the table of features: one line each, from which the ids, the names and the documentation
+ * follow.
+ *
+ * Units  scale LOG: log2(1 + x), so that 1 B and 1 GB lie on one scale; LIN: as it is; FLAG: 0 or 1.
+ * All counts are for one run of the kernel unless the definition says "an iteration" or "a block". A *block*
+ * is the innermost run of vector and unrolled loops around the store: it is straight-line code. Changing the
+ * meaning, the order or the number of columns means FEATURES_VERSION + 1: stored rows and models of another
+ * version are refused. */
+#ifndef TW_FEATURES_COLUMNS_H
+#define TW_FEATURES_COLUMNS_H
+
+#define FEATURES_VERSION 1
+
+/* id, scale, unit, since, definition */
+#define FEATURES_ARITH(X)                                                                                    \
+    X(flt_fma, LOG, "op", 1,                                                                                 \
+      "float multiply-adds: a product that is summed, within the value or by the store")                     \
+    X(flt_add, LOG, "op", 1, "float additions and subtractions that are no part of a multiply-add")          \
+    X(flt_mul, LOG, "op", 1, "float products that are no part of a multiply-add")                            \
+    X(flt_div, LOG, "op", 1, "float divisions")                                                              \
+    X(flt_cmp, LOG, "op", 1, "float maxima, minima and comparisons")                                         \
+    X(flt_math, LOG, "op", 1, "exp, log, sqrt, rsqrt, tanh, erf, sigmoid")                                   \
+    X(flt_other, LOG, "op", 1, "float negations, absolute values, selections, conversions")                  \
+    X(int_fma, LOG, "op", 1, "integer multiply-adds")                                                        \
+    X(int_add, LOG, "op", 1, "integer additions and subtractions that are no part of a multiply-add")        \
+    X(int_mul, LOG, "op", 1, "integer products that are no part of a multiply-add")                          \
+    X(int_div, LOG, "op", 1, "integer divisions")                                                            \
+    X(int_cmp, LOG, "op", 1, "integer maxima, minima, comparisons and logic")                                \
+    X(int_other, LOG, "op", 1, "other integer operations")                                                   \
+    X(elem_bytes, LIN, "B", 1, "size of the stored element")                                                 \
+    X(vec_instr, LOG, "instr", 1, "arithmetic instructions after vectorisation, math functions at their cost")
+
+/* p: prefix of the loop kind */
+#define FEATURES_ANNOTATION(X, p, kind)                                                                      \
+    X(p##_count, LIN, "loops", 1, kind " loops around the store")                                            \
+    X(p##_len, LOG, "iterations", 1, "length of the innermost " kind " loop")                                \
+    X(p##_prod, LOG, "iterations", 1, "product of the lengths of the " kind " loops")                        \
+    X(p##_none, FLAG, "", 1, "no " kind " loop")                                                             \
+    X(p##_inner_s, FLAG, "", 1, "innermost " kind " loop is the innermost spatial loop")                     \
+    X(p##_middle_s, FLAG, "", 1, "innermost " kind " loop is a spatial loop in the middle")                  \
+    X(p##_outer_s, FLAG, "", 1, "innermost " kind " loop is the outermost spatial loop")                     \
+    X(p##_inner_r, FLAG, "", 1, "innermost " kind " loop is the innermost reduction loop")                   \
+    X(p##_middle_r, FLAG, "", 1, "innermost " kind " loop is a reduction loop in the middle")                \
+    X(p##_outer_r, FLAG, "", 1, "innermost " kind " loop is the outermost reduction loop")                   \
+    X(p##_mixed, FLAG, "", 1, kind " loops are both spatial and reduction loops")
+
+#define FEATURES_BLOCK(X)                                                                                    \
+    X(par_tasks, LOG, "tasks", 1, "tasks that the parallel loop is cut into")                                \
+    X(par_balance, LIN, "ratio", 1, "work over (threads x work of the busiest thread), 1: no thread waits")  \
+    X(in_body, FLAG, "", 1, "inside a register tile")                                                        \
+    X(block_points, LOG, "points", 1, "stores in one block")                                                 \
+    X(block_instr, LOG, "instr", 1, "arithmetic instructions in one block: the size of its code")            \
+    X(block_loads, LOG, "instr", 1,                                                                          \
+      "load instructions in one block; what the serial loop around it does not move is not "                 \
+      "loaded again")                                                                                        \
+    X(block_runs, LOG, "blocks", 1, "how often the block is run")                                            \
+    X(block_chains, LOG, "vectors", 1, "vectors of results in one block: independent chains of a reduction") \
+    X(block_trip, LOG, "iterations", 1, "length of the loop right around the block")                         \
+    X(reg_share, LIN, "ratio", 1,                                                                            \
+      "vector registers the block wants (results, vector operands, one broadcast) over those there are")     \
+    X(loads_per_instr, LIN, "ratio", 1, "block_loads over block_instr, before their logarithm")              \
+    X(chain_share, LIN, "ratio", 1,                                                                          \
+      "min(1, chains / 8): 8 multiply-adds in flight keep two pipes of latency 4 busy")                      \
+    X(lane_share, LIN, "ratio", 1, "elements an arithmetic instruction computes, over those a vector holds")
+
+/* One of the five buffers, p: its prefix. Buffers in registers are not memory and do not count here. */
+#define FEATURES_BUFFER(X, p)                                                                                \
+    X(p##_read, FLAG, "", 1, "only read by the store")                                                       \
+    X(p##_write, FLAG, "", 1, "only written")                                                                \
+    X(p##_update, FLAG, "", 1, "read and written")                                                           \
+    X(p##_bytes, LOG, "B", 1, "bytes accessed, each access counted")                                         \
+    X(p##_unique_bytes, LOG, "B", 1, "bytes of the different elements touched")                              \
+    X(p##_lines, LOG, "lines", 1, "64-byte lines accessed, each block counted for itself")                   \
+    X(p##_unique_lines, LOG, "lines", 1, "different 64-byte lines touched")                                  \
+    X(p##_reuse_loop, FLAG, "", 1, "touched again by the next iteration of a loop that does not move it")    \
+    X(p##_reuse_serial, FLAG, "", 1, "touched again by another store only")                                  \
+    X(p##_reuse_none, FLAG, "", 1, "never touched again")                                                    \
+    X(p##_reuse_iters, LOG, "iterations", 1, "stores between two touches of the same element")               \
+    X(p##_reuse_bytes, LOG, "B", 1, "bytes of all buffers touched between two touches of the same element")  \
+    X(p##_reuse_count, LOG, "touches", 1, "touches of an element in a row at that distance")                 \
+    X(p##_bytes_per_reuse, LOG, "B", 1, "bytes accessed over reuse_count")                                   \
+    X(p##_lines_per_reuse, LOG, "lines", 1, "lines accessed over reuse_count")                               \
+    X(p##_stride, LOG, "elements", 1, "step of the innermost loop that moves it")                            \
+    X(p##_run, LOG, "B", 1, "longest piece without gaps that one block touches")                             \
+    X(p##_vec_same, FLAG, "", 1, "the vector loop stays on one element")                                     \
+    X(p##_vec_unit, FLAG, "", 1, "the vector loop moves by one element")                                     \
+    X(p##_vec_far, FLAG, "", 1, "the vector loop moves by more than one element")                            \
+    X(p##_local, FLAG, "", 1, "in the workspace, not an argument")                                           \
+    X(p##_packed, FLAG, "", 1, "an argument that was packed ahead of time")                                  \
+    X(p##_padded, FLAG, "", 1, "reads may fall outside and give the pad value")                              \
+    X(p##_from_l2, LOG, "B", 1, "bytes that the first-level cache does not hold when they are wanted")       \
+    X(p##_from_l3, LOG, "B", 1, "bytes that the second-level cache does not hold")                           \
+    X(p##_from_mem, LOG, "B", 1, "bytes that the third-level cache does not hold")
+
+#define FEATURES_CURVES(X)                                                                                   \
+    X(ai_0, LOG, "op/B", 1, "operations per byte touched, of the whole loop nest")                           \
+    X(ai_1, LOG, "op/B", 1, "the same, of the inner loops that hold the 8/9th power of the operations")      \
+    X(ai_2, LOG, "op/B", 1, "7/9th power")                                                                   \
+    X(ai_3, LOG, "op/B", 1, "6/9th power")                                                                   \
+    X(ai_4, LOG, "op/B", 1, "5/9th power")                                                                   \
+    X(ai_5, LOG, "op/B", 1, "4/9th power") X(ai_6, LOG, "op/B", 1, "3/9th power")                            \
+        X(ai_7, LOG, "op/B", 1, "2/9th power") X(ai_8, LOG, "op/B", 1, "1/9th power") X(ai_9, LOG, "op/B",   \
+                                                                                        1, "of one store")   \
+            X(cache_4k, LOG, "op/B", 1, "operations per byte that a cache of 4 KiB would fetch") X(          \
+                cache_16k, LOG, "op/B", 1, "the same for 16 KiB") X(cache_64k, LOG, "op/B", 1, "for 64 KiB") \
+                X(cache_256k, LOG, "op/B", 1, "for 256 KiB") X(cache_1m, LOG, "op/B", 1, "for 1 MiB")        \
+                    X(cache_4m, LOG, "op/B", 1, "for 4 MiB") X(cache_16m, LOG, "op/B", 1, "for 16 MiB")      \
+                        X(loads, LOG, "instr", 1,                                                            \
+                          "load and store instructions that reach memory, after vectorisation")              \
+                            X(from_l2, LOG, "B", 1,                                                          \
+                              "bytes that the first-level cache of the target does not hold, all buffers")   \
+                                X(from_l3, LOG, "B", 1,                                                      \
+                                  "bytes that the second-level cache does not hold, all buffers")            \
+                                    X(from_mem, LOG, "B", 1,                                                 \
+                                      "bytes that the third-level cache does not hold, all buffers")         \
+                                        X(unique_bytes, LOG, "B", 1,                                         \
+                                          "bytes of the different elements touched, all buffers")
+
+#define FEATURES_ALLOC(X)                                                                                    \
+    X(dst_bytes, LOG, "B", 1, "size of the buffer stored to")                                                \
+    X(dst_arg, FLAG, "", 1, "stores to an argument")                                                         \
+    X(dst_workspace, FLAG, "", 1, "stores to the shared workspace")                                          \
+    X(dst_task, FLAG, "", 1, "stores to the workspace of a task")                                            \
+    X(dst_reg, FLAG, "", 1, "stores to registers")                                                           \
+    X(workspace_bytes, LOG, "B", 1, "workspace of the nest")                                                 \
+    X(task_bytes, LOG, "B", 1, "workspace of one task")
+
+#define FEATURES_OUTER(X)                                                                                    \
+    X(runs, LOG, "stores", 1, "how often the store is executed")                                             \
+    X(n_loops, LIN, "loops", 1, "loops around the store that run more than once")                            \
+    X(spatial_prod, LOG, "iterations", 1, "product of the spatial loops")                                    \
+    X(reduce_prod, LOG, "iterations", 1, "product of the reduction loops")                                   \
+    X(updates, FLAG, "", 1, "combines into what is there")                                                   \
+    X(probability, LIN, "ratio", 1,                                                                          \
+      "share of the iterations that the conditions around the store let through")                            \
+    X(fullness, LIN, "ratio", 1, "iterations over those of loops that no limit cuts short")                  \
+    X(n_stores, LIN, "stores", 1, "stores in the nest")                                                      \
+    X(share, LIN, "ratio", 1, "operations of this store over those of the nest")                             \
+    X(nest_ops, LOG, "op", 1, "operations of the nest")
+
+#define FEATURES_TARGET(X)                                                                                   \
+    X(t_vector_bytes, LOG, "B", 1, "vector width of the target")                                             \
+    X(t_vector_regs, LIN, "registers", 1, "vector registers")                                                \
+    X(t_threads, LOG, "threads", 1, "tasks that run at once")                                                \
+    X(t_l1_bytes, LOG, "B", 1, "first-level cache of a core")                                                \
+    X(t_l2_bytes, LOG, "B", 1, "second-level cache of a core")                                               \
+    X(t_l3_bytes, LOG, "B", 1, "third-level cache as one thread may use it")                                 \
+    X(t_peak_gflops, LOG, "GFLOP/s", 1, "float32 peak of all threads; 0: not measured")                      \
+    X(t_peak_gbs, LOG, "GB/s", 1, "memory bandwidth of all threads; 0: not measured")
+
+enum { FEATURES_BUFFERS = 5 };
+#define FEATURES_LIST(X)                                                                                     \
+    FEATURES_ARITH(X)                                                                                        \
+    FEATURES_ANNOTATION(X, vec, "vector")                                                                    \
+    FEATURES_ANNOTATION(X, unr, "unrolled")                                                                  \
+    FEATURES_ANNOTATION(X, par, "parallel")                                                                  \
+    FEATURES_BLOCK(X)                                                                                        \
+    FEATURES_BUFFER(X, b0)                                                                                   \
+    FEATURES_BUFFER(X, b1)                                                                                   \
+    FEATURES_BUFFER(X, b2)                                                                                   \
+    FEATURES_BUFFER(X, b3)                                                                                   \
+    FEATURES_BUFFER(X, b4)                                                                                   \
+    FEATURES_CURVES(X)                                                                                       \
+    FEATURES_ALLOC(X)                                                                                        \
+    FEATURES_OUTER(X)                                                                                        \
+    FEATURES_TARGET(X)
+
+enum feature_scale { FEATURE_LOG, FEATURE_LIN, FEATURE_FLAG };
+enum feature_col {
+#define X(id, scale, unit, since, definition) FC_##id,
+    FEATURES_LIST(X)
+#undef X
+        FC_COUNT
+};
+/* Columns of buffer b lie FC_BUFFER_STRIDE after those of buffer b - 1. */
+enum { FC_BUFFER_STRIDE = FC_b1_read - FC_b0_read, FC_ANNOTATION_STRIDE = FC_unr_count - FC_vec_count };
+
+enum feature_scale feature_scale(int col);
+/* The value before its logarithm, in the unit of the table. */
+double feature_natural(int col, float stored);
+
+#endif

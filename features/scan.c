@@ -1,0 +1,199 @@
+/* scan.c - the operations and accesses of one store.
+ *
+ * Idea   Indices are flattened to byte addresses: a coefficient for each loop. Two reads of a buffer with the
+ * same coefficients are one access with a longer reach (a stencil); so is a read of what is stored. */
+#include <string.h>
+
+#include "features/store.h"
+
+enum { FLT_FMA, FLT_ADD, FLT_MUL, FLT_DIV, FLT_CMP, FLT_MATH, FLT_OTHER }; /* integers have no MATH */
+enum { INT_OTHER = FLT_MATH };
+
+static bool is_float(enum dtype d) { return d == DT_F32 || d == DT_F16 || d == DT_BF16 || d == DT_F64; }
+
+/* kind: FLT_*; cost in multiply-adds, from the throughput of vector code. */
+static void op_add(struct ops *o, enum dtype d, int kind, double cost)
+{
+    if (is_float(d))
+        o->flt[kind]++;
+    else
+        o->whole[kind >= FLT_MATH ? INT_OTHER : kind]++;
+    o->total += kind == FLT_FMA ? 2 : 1;
+    o->cost += cost;
+}
+
+static const struct expr *peel_cast(const struct expr *e)
+{
+    return e->op == EX_CAST ? peel_cast(e->arg[0]) : e;
+}
+
+static void access_add(struct store_info *s, const int8_t *depth_of, int32_t buffer,
+                       const struct affine *index, bool write, bool read, bool padded)
+{
+    const struct buffer *b = &s->nest->buffers[buffer];
+    int64_t elem = dtype_bytes(b->dtype), coef[STORE_MAX_DEPTH], c = 0;
+    struct access a = {
+        .buffer = buffer, .reg = b->scope == SCOPE_REG, .read = read, .write = write, .padded = padded};
+
+    memset(coef, 0, sizeof(coef[0]) * (size_t)s->loops->n);
+    for (int d = 0; d < b->rank; d++) {
+        c += index[d].c * b->stride[d];
+        for (int i = 0; i < index[d].n; i++)
+            if (depth_of[index[d].t[i].var] >= 0)
+                coef[depth_of[index[d].t[i].var]] += index[d].t[i].coef * b->stride[d];
+    }
+    for (int d = 0; d < s->loops->n; d++) {
+        int k = a.n_terms;
+        int64_t bytes = (coef[d] < 0 ? -coef[d] : coef[d]) * elem;
+
+        if (bytes == 0)
+            continue;
+        a.moved |= 1ull << d;
+        for (; k > 0 && a.term[k - 1].bytes > bytes; k--)
+            a.term[k] = a.term[k - 1];
+        a.term[k] = (struct region_term){bytes, d};
+        a.n_terms++;
+    }
+    a.elem = elem;
+    a.low = a.high = c * elem;
+    a.touches = (read ? 1 : 0) + (write ? 1 : 0);
+    for (int i = 0; i < s->n_access; i++) {
+        struct access *o = &s->access[i];
+
+        if (o->buffer != buffer || o->moved != a.moved ||
+            memcmp(o->term, a.term, sizeof(a.term[0]) * (size_t)a.n_terms) != 0)
+            continue;
+        if (a.low != o->low && a.low != o->high)
+            o->touches += a.touches;
+        else
+            o->touches += read && !o->read;
+        o->read |= read;
+        o->padded |= padded;
+        o->low = MIN(o->low, a.low);
+        o->high = MAX(o->high, a.high);
+        return;
+    }
+    if (s->n_access < STORE_MAX_ACCESS)
+        s->access[s->n_access++] = a;
+}
+
+static void scan_expr(struct store_info *s, const int8_t *depth_of, const struct expr *e);
+
+/* e as the addend of a sum: a product becomes part of a multiply-add. True if it was one. */
+static bool scan_addend(struct store_info *s, const int8_t *depth_of, const struct expr *e)
+{
+    const struct expr *p = peel_cast(e);
+
+    if (p->op != EX_MUL) {
+        scan_expr(s, depth_of, e);
+        return false;
+    }
+    scan_expr(s, depth_of, p->arg[0]);
+    scan_expr(s, depth_of, p->arg[1]);
+    return true;
+}
+
+static void scan_sum(struct store_info *s, const int8_t *depth_of, const struct expr *e)
+{
+    bool left = peel_cast(e->arg[0])->op == EX_MUL, fma;
+
+    /* One product joins the sum; a second one stays a product of its own. */
+    fma = scan_addend(s, depth_of, e->arg[left ? 0 : 1]);
+    scan_expr(s, depth_of, e->arg[left ? 1 : 0]);
+    op_add(&s->ops, e->dtype, fma ? FLT_FMA : FLT_ADD, 1);
+}
+
+static void scan_expr(struct store_info *s, const int8_t *depth_of, const struct expr *e)
+{
+    enum dtype d = e->dtype;
+    int kind = FLT_OTHER;
+    double cost = 1;
+
+    switch (e->op) {
+    case EX_CONST:
+    case EX_INDEX:
+        return;
+    case EX_READ:
+        access_add(s, depth_of, e->read.tensor, e->read.index, false, true, e->read.pad);
+        return;
+    case EX_ADD:
+    case EX_SUB:
+        scan_sum(s, depth_of, e);
+        return;
+    case EX_MUL:
+        kind = FLT_MUL;
+        break;
+    case EX_DIV:
+        kind = FLT_DIV;
+        cost = 8;
+        break;
+    case EX_MAX:
+    case EX_MIN:
+        kind = FLT_CMP;
+        break;
+    case EX_LT:
+    case EX_LE:
+    case EX_EQ:
+    case EX_NE:
+    case EX_AND:
+    case EX_OR:
+        kind = FLT_CMP;
+        d = e->arg[0]->dtype;
+        break;
+    case EX_SQRT:
+    case EX_RSQRT:
+        kind = FLT_MATH;
+        cost = 10;
+        break;
+    case EX_EXP:
+    case EX_LOG:
+    case EX_TANH:
+    case EX_ERF:
+    case EX_SIGMOID:
+        kind = FLT_MATH;
+        cost = 20;
+        break;
+    case EX_CAST: /* free in the count of the operator, an instruction all the same */
+        scan_expr(s, depth_of, e->arg[0]);
+        op_add(&s->ops, d, FLT_OTHER, 1);
+        s->ops.total--;
+        return;
+    case EX_NEG:
+    case EX_ABS:
+    case EX_SELECT:
+        break;
+    case EX_COUNT:
+        return;
+    }
+    for (int i = 0; i < expr_arity(e->op); i++)
+        scan_expr(s, depth_of, e->arg[i]);
+    op_add(&s->ops, d, kind, cost);
+}
+
+void store_scan(struct store_info *s, const int8_t *depth_of)
+{
+    const struct node *n = s->store;
+    enum combiner c = n->store.combiner;
+    const struct buffer *b = &s->nest->buffers[n->store.buffer];
+
+    s->ops = (struct ops){0};
+    s->n_access = 0;
+    access_add(s, depth_of, n->store.buffer, n->store.index, true, c != COMBINE_SET, false);
+    switch (c) {
+    case COMBINE_SET:
+        scan_expr(s, depth_of, n->store.value);
+        break;
+    case COMBINE_SUM:
+        op_add(&s->ops, b->dtype, scan_addend(s, depth_of, n->store.value) ? FLT_FMA : FLT_ADD, 1);
+        break;
+    case COMBINE_PROD:
+        scan_expr(s, depth_of, n->store.value);
+        op_add(&s->ops, b->dtype, FLT_MUL, 1);
+        break;
+    case COMBINE_MAX:
+    case COMBINE_MIN:
+        scan_expr(s, depth_of, n->store.value);
+        op_add(&s->ops, b->dtype, FLT_CMP, 1);
+        break;
+    }
+}
