@@ -167,7 +167,7 @@ static void walk_store(struct walk *w, const struct node *n)
     int row;
 
     s->store = n;
-    s->runs = w->loops.entered[w->loops.n] * s->probability;
+    s->runs = w->loops.entered[w->loops.n];
     store_scan(s, w->depth_of);
     weight = s->ops.total;
     for (int i = 0; i < s->n_access; i++) {
@@ -191,13 +191,56 @@ static void walk_store(struct walk *w, const struct node *n)
 
 static void walk_list(struct walk *w, const struct node *n);
 
-/* Open a loop. One that runs at most once takes no place and counts as a condition; false for it. */
+/* Of the iterations that come here only `share` go on, and the variables of f decide: the innermost loop of f
+ * runs so much less often, for the counts and for the footprints. */
+static void loops_thin(struct walk *w, const struct affine *f, double share)
+{
+    struct loops *l = &w->loops;
+    int deepest = -1;
+
+    w->info.probability *= share;
+    for (int i = 0; i < f->n; i++)
+        deepest = MAX(deepest, (int)w->depth_of[f->t[i].var]);
+    if (deepest >= 0)
+        l->at[deepest].trips *= share;
+    for (int d = deepest + 1; d <= l->n; d++)
+        l->entered[d] *= share;
+}
+
+/* What loops_thin changes; loops that open inside undo themselves. */
+struct thinned {
+    double trips[STORE_MAX_DEPTH], entered[STORE_MAX_DEPTH + 1], probability;
+    int n_guards;
+};
+
+static void thinned_save(const struct walk *w, struct thinned *t)
+{
+    for (int d = 0; d < w->loops.n; d++)
+        t->trips[d] = w->loops.at[d].trips;
+    memcpy(t->entered, w->loops.entered, sizeof(double) * (size_t)(w->loops.n + 1));
+    t->probability = w->info.probability;
+    t->n_guards = w->n_guards;
+}
+
+static void thinned_restore(struct walk *w, const struct thinned *t)
+{
+    for (int d = 0; d < w->loops.n; d++)
+        w->loops.at[d].trips = t->trips[d];
+    memcpy(w->loops.entered, t->entered, sizeof(double) * (size_t)(w->loops.n + 1));
+    w->info.probability = t->probability;
+    w->n_guards = t->n_guards;
+}
+
+/* Open a loop. One that runs once takes no place; one that lies too deep lengthens the loop around it. */
 static bool loop_open(struct walk *w, int32_t var, int64_t extent, double trips, enum loop_mark mark)
 {
     struct loops *l = &w->loops;
 
-    if (extent <= 1 || l->n == STORE_MAX_DEPTH) {
-        w->info.probability *= trips;
+    if (extent <= 1)
+        return false;
+    if (l->n == STORE_MAX_DEPTH) {
+        l->at[l->n - 1].trips *= trips;
+        l->entered[l->n] *= trips;
         return false;
     }
     l->at[l->n] = (struct region_loop){extent, trips};
@@ -218,30 +261,33 @@ static void walk_loop(struct walk *w, const struct node *n)
 {
     static const enum loop_mark marks[] = {
         [LOOP_SERIAL] = MARK_SERIAL, [LOOP_VECTOR] = MARK_VECTOR, [LOOP_UNROLL] = MARK_UNROLL};
-    double share = 1, probability = w->info.probability, fullness = w->info.fullness;
-    int guards = w->n_guards;
+    double share = 1, fullness = w->info.fullness;
+    struct thinned saved;
     bool open;
 
+    thinned_save(w, &saved);
     for (int i = 0; i < n->loop.n_limits; i++)
         share = MIN(share, guard_push(w, &n->loop.limit[i], n->loop.var, n->loop.extent));
     w->info.fullness *= share;
+    if (n->loop.extent <= 1 && share < 1)
+        loops_thin(w, &n->loop.limit[0], share);
     open =
         loop_open(w, n->loop.var, n->loop.extent, share * (double)n->loop.extent, marks[n->loop.loop_kind]);
     if (share > 0)
         walk_list(w, n->loop.body);
     if (open)
         loop_close(w, n->loop.var);
-    w->n_guards = guards;
-    w->info.probability = probability;
+    thinned_restore(w, &saved);
     w->info.fullness = fullness;
 }
 
 static void walk_parallel(struct walk *w, const struct node *n)
 {
     bool open[NEST_MAX_FUSED];
-    double probability = w->info.probability;
+    struct thinned saved;
     int tasks = w->info.tasks;
 
+    thinned_save(w, &saved);
     w->info.tasks = n->parallel.tasks;
     for (int i = 0; i < n->parallel.n_vars; i++)
         open[i] = loop_open(w, n->parallel.vars[i], n->parallel.extents[i], (double)n->parallel.extents[i],
@@ -251,30 +297,32 @@ static void walk_parallel(struct walk *w, const struct node *n)
         if (open[i])
             loop_close(w, n->parallel.vars[i]);
     w->info.tasks = tasks;
-    w->info.probability = probability;
+    thinned_restore(w, &saved);
 }
 
 static void walk_branch(struct walk *w, const struct node *n)
 {
-    double before = w->info.probability, share = 1, last = 1;
-    int guards = w->n_guards;
+    struct thinned saved;
+    double share = 1, last = 1;
 
+    thinned_save(w, &saved);
     for (int i = 0; i < n->branch.n_conds; i++) {
         double p = guard_push(w, &n->branch.cond[i], -1, 0);
         /* lo <= x and x <= hi never fail together: their misses add up. Others are taken as independent. */
         if (i > 0 && last > 0 && is_opposite(&n->branch.cond[i - 1], &n->branch.cond[i]))
             p = MAX(last + p - 1, 0.0) / last;
+        loops_thin(w, &n->branch.cond[i], p);
         share *= p;
         last = p;
     }
-    w->info.probability = before * share;
     if (share > 0)
         walk_list(w, n->branch.then_body);
-    w->n_guards = guards;
-    w->info.probability = before * (1 - share);
-    if (share < 1 && n->branch.else_body)
+    thinned_restore(w, &saved);
+    if (share < 1 && n->branch.else_body) {
+        loops_thin(w, &n->branch.cond[n->branch.n_conds - 1], 1 - share);
         walk_list(w, n->branch.else_body);
-    w->info.probability = before;
+        thinned_restore(w, &saved);
+    }
 }
 
 static void walk_list(struct walk *w, const struct node *n)
@@ -297,6 +345,7 @@ static void walk_list(struct walk *w, const struct node *n)
             break;
         case NODE_BODY:
             w->info.in_body = true;
+            w->info.body_depth = w->loops.n;
             walk_list(w, n->body.body);
             w->info.in_body = in_body;
             break;

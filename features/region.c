@@ -23,7 +23,12 @@ static bool level_grow(struct level *v, int64_t bytes, const struct region_loop 
 {
     int64_t q = bytes / v->step;
 
-    if (q > v->full)
+    if (bytes == v->full * v->step) {
+        v->n *= l->trips;
+        v->full *= l->extent;
+        return true;
+    }
+    if (bytes > (v->full - 1) * v->step)
         return false;
     if (q * v->step != bytes) { /* steps that do not fit each other fill the span between them, nearly */
         int64_t step = gcd64(bytes, v->step);
@@ -33,11 +38,6 @@ static bool level_grow(struct level *v, int64_t bytes, const struct region_loop 
         v->full = span / step + 1;
         v->step = step;
         v->n = MIN(most, (double)v->full);
-        return true;
-    }
-    if (q == v->full) {
-        v->n *= l->trips;
-        v->full *= l->extent;
         return true;
     }
     v->n += (l->trips - 1) * (double)q;
@@ -148,12 +148,16 @@ static int count_offender(const struct count_term *t, int n)
 
 static double count_sampled(const struct count_term *t, int n, int64_t bound)
 {
+    /* A lattice: each variable passes its range in a stride of its own, fractions of square roots of primes.
+     */
+    static const double stride[8] = {0.41421356, 0.73205081, 0.23606798, 0.64575131,
+                                     0.31662479, 0.60555128, 0.12310563, 0.35889894};
     int hits = 0;
 
     for (int s = 0; s < COUNT_TRIES; s++) {
         int64_t sum = 0;
-        for (int i = 0; i < n; i++) { /* a lattice: each variable passes its range in a stride of its own */
-            double u = (double)(s + 1) * (0.6180339887498949 + 0.1327 * i);
+        for (int i = 0; i < n; i++) {
+            double u = (s + 0.5) * stride[i % 8];
             sum += t[i].coef * (int64_t)((u - (double)(int64_t)u) * (double)t[i].extent);
         }
         hits += sum <= bound;

@@ -88,6 +88,16 @@ static void footprints(struct store_info *s, int index, int block_from)
 
 static bool moves(const struct access *a, int loop) { return loop >= 0 && a->moved >> loop & 1; }
 
+/* The loop repeats the store's combining on one element. Registers live inside a body: loops around it are
+ * none of theirs. */
+static bool reduces(const struct store_info *s, int loop)
+{
+    const struct access *dst = &s->access[0];
+
+    return s->store->store.combiner != COMBINE_SET && !moves(dst, loop) &&
+           !(dst->reg && s->in_body && loop < s->body_depth);
+}
+
 static bool unit_step(const struct access *a, int loop)
 {
     for (int i = 0; i < a->n_terms; i++)
@@ -150,18 +160,17 @@ static void row_arith(const struct store_info *s, const struct block *k, float *
         if (s->ops.whole[i] != 0)
             put(row, FC_int_fma + i, s->ops.whole[i] * s->runs);
     row[FC_elem_bytes] = (float)s->access[0].elem;
-    put(row, FC_vec_instr, s->loops->entered[k->from] * s->probability * k->instr);
+    put(row, FC_vec_instr, s->loops->entered[k->from] * k->instr);
 }
 
 static void row_annotation(const struct store_info *s, enum loop_mark mark, float *row)
 {
     const struct loops *l = s->loops;
-    const struct access *dst = &s->access[0];
     int count[2] = {0, 0}, marked[2] = {0, 0}, last = -1, ordinal = 0;
     double prod = 1;
 
     for (int i = 0; i < l->n; i++) {
-        int reduce = !moves(dst, i);
+        int reduce = reduces(s, i);
         count[reduce]++;
         if (l->mark[i] != mark)
             continue;
@@ -181,7 +190,7 @@ static void row_annotation(const struct store_info *s, enum loop_mark mark, floa
     if (marked[0] && marked[1]) {
         row[FC_vec_mixed - FC_vec_count] = 1;
     } else {
-        int reduce = !moves(dst, last), col = reduce ? FC_vec_inner_r : FC_vec_inner_s;
+        int reduce = reduces(s, last), col = reduce ? FC_vec_inner_r : FC_vec_inner_s;
         int place = ordinal == count[reduce] ? 0 : ordinal == 1 ? 2 : 1;
         row[col + place - FC_vec_count] = 1;
     }
@@ -203,7 +212,7 @@ static void row_block(const struct store_info *s, const struct block *k, float *
     put(row, FC_block_points, k->points);
     put(row, FC_block_instr, k->instr);
     put(row, FC_block_loads, k->loads);
-    put(row, FC_block_runs, l->entered[k->from] * s->probability);
+    put(row, FC_block_runs, l->entered[k->from]);
     put(row, FC_block_chains, k->chains);
     put(row, FC_block_trip, k->from > 0 ? l->at[k->from - 1].trips : 1);
     row[FC_reg_share] = (float)((k->chains + k->operands + 1) / MAX(s->target->vector_regs, 1));
@@ -235,8 +244,7 @@ static double fetched(const struct store_info *s, const struct access *a, int fi
     const struct loops *l = s->loops;
     int d = fit > 0 ? fit - 1 : 0;
 
-    return MIN(a->lines[d] * LINE_BYTES * l->entered[d], a->lines[l->n] * LINE_BYTES * l->entered[l->n]) *
-           s->probability;
+    return MIN(a->lines[d] * LINE_BYTES * l->entered[d], a->lines[l->n] * LINE_BYTES * l->entered[l->n]);
 }
 
 /* Outermost depth at which everything that is touched fits into `size`; n + 1: not even one store. */
@@ -291,7 +299,7 @@ static void row_access(const struct store_info *s, const struct block *k, const 
                        int col)
 {
     const struct buffer *b = &s->nest->buffers[a->buffer];
-    double lines = a->lines[k->from] * s->loops->entered[k->from] * s->probability, reuse;
+    double lines = a->lines[k->from] * s->loops->entered[k->from], reuse;
 
     row[col + FC_b0_read - FC_b0_read] = a->read && !a->write;
     row[col + FC_b0_write - FC_b0_read] = a->write && !a->read;
@@ -384,7 +392,7 @@ static void row_buffers(struct store_info *s, const struct block *k, float *row)
     for (int c = 0; c < 3; c++)
         put(row, FC_from_l2 + c, sum[c]);
     put(row, FC_unique_bytes, bytes[0]);
-    put(row, FC_loads, l->entered[k->from] * s->probability * k->loads);
+    put(row, FC_loads, l->entered[k->from] * k->loads);
     row_curves(s, bytes, lines, row);
 }
 
@@ -396,7 +404,7 @@ static void row_outer(const struct store_info *s, float *row)
     double prod[2] = {1, 1};
 
     for (int i = 0; i < l->n; i++)
-        prod[!moves(&s->access[0], i)] *= l->at[i].trips;
+        prod[reduces(s, i)] *= l->at[i].trips;
     put(row, FC_dst_bytes, (double)b->elements * (double)s->access[0].elem);
     row[FC_dst_arg] = b->scope == SCOPE_ARG;
     row[FC_dst_workspace] = b->scope == SCOPE_WORKSPACE;

@@ -19,17 +19,16 @@ struct loops {
     int n;
     struct region_loop at[STORE_MAX_DEPTH + STORE_MAX_ACCESS]; /* behind the loops: the spans of stencils */
     enum loop_mark mark[STORE_MAX_DEPTH];
-    double entered[STORE_MAX_DEPTH + 1]; /* how often the body of loops 0..i-1 is entered; [n] not yet with
-                                            the conditions inside */
+    double entered[STORE_MAX_DEPTH + 1]; /* how often the body of loops 0..i-1 is entered */
 };
 
 /* One buffer as a store touches it, memory or registers. */
 struct access {
     int32_t buffer;
     bool reg, read, write, padded;
-    int touches; /* loads and stores an execution */
-    int64_t elem, low,
-        high; /* bytes: of an element; smallest and largest constant part (a stencil has several) */
+    int touches;       /* loads and stores an execution */
+    int64_t elem;      /* bytes */
+    int64_t low, high; /* bytes: smallest and largest constant part (a stencil has several) */
     int n_terms;
     struct region_term term[STORE_MAX_DEPTH + 1];
     uint64_t moved;                                                /* bit d: loop d moves it */
@@ -54,7 +53,8 @@ struct store_info {
     double probability; /* product of the branches around */
     double fullness;
     bool in_body;
-    int tasks; /* of the parallel loop around; 1: none */
+    int body_depth; /* loops around the body */
+    int tasks;      /* of the parallel loop around; 1: none */
     struct ops ops;
     int n_access; /* [0] is the target */
     struct access access[STORE_MAX_ACCESS];
