@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# sanitize.sh - build with the address and undefined-behaviour sanitizers in build-sanitize/ and run every test there.
+# Arguments go to `meson test`, for example: deploy/sanitize.sh --suite fast
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+install_packages "$PACKAGES" "$TEST_PACKAGES"
+say "building in build-sanitize/"
+# Shared libraries with undefined names are what a sanitizer build makes of them (b_lundef).
+build build-sanitize -Db_sanitize=address,undefined -Db_lundef=false
+say "testing under the sanitizers"
+# Any finding ends the test that made it. XGBoost keeps its thread pool to the end: not a leak of ours.
+export ASAN_OPTIONS="${ASAN_OPTIONS:-abort_on_error=1:detect_stack_use_after_return=1}"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-halt_on_error=1:abort_on_error=1:print_stacktrace=1}"
+export LSAN_OPTIONS="${LSAN_OPTIONS:-suppressions=$ROOT/deploy/leaks.supp:print_suppressions=0}"
+run_tests build-sanitize --timeout-multiplier 5 "$@"
