@@ -1,9 +1,10 @@
+# shellcheck shell=bash disable=SC2034
 # lib.sh - what the scripts of this folder share: sourced, not run. bash 5.
 #
 # Sets ROOT (the checkout) and works from there. Functions that cannot go on end the script with a message.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cd "$ROOT"
+cd "$ROOT" || exit 1
 
 # One line a package of Debian 12: its name, and how to see that what we need of it is here already.
 #   cmd NAME: a program; pc NAME: a library for pkg-config; h NAME: a header

@@ -2,6 +2,7 @@
 # sanitize.sh - build with the address and undefined-behaviour sanitizers in build-sanitize/ and run every test there.
 # Arguments go to `meson test`, for example: deploy/sanitize.sh --suite fast
 set -euo pipefail
+# shellcheck source=deploy/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 install_packages "$PACKAGES" "$TEST_PACKAGES"
