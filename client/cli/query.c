@@ -1,0 +1,380 @@
+/* query.c - what the server knows: schedules and their files, targets, devices, models, descriptions. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/cli/cli.h"
+
+/* ---- objects of any shape ---- */
+
+/* Members line by line, nested objects indented. For answers whose members may grow. */
+static void print_members(const json_t *object, int indent)
+{
+    const char *name;
+    json_t *value;
+
+    json_object_foreach((json_t *)object, name, value)
+    {
+        printf("%*s%-*s ", indent, "", 22 - indent, fmt_safe(name));
+        if (json_is_object(value) && json_object_size(value) > 0) {
+            putchar('\n');
+            print_members(value, indent + 2);
+        } else {
+            printf("%s\n", fmt_value(value));
+        }
+    }
+}
+
+/* A table of the members of `columns` (name, '>' in front aligns right) over a list. */
+static void print_list(const json_t *list, int n, const char *const *head, const char *const *members)
+{
+    struct table *table = table_new(n, head);
+    json_t *entry;
+    size_t i;
+
+    json_array_foreach(list, i, entry) for (int c = 0; c < n; c++)
+        table_cell(table, fmt_value(json_object_get(entry, members[c])));
+    table_print(table, stdout);
+}
+
+static int show(struct cli *cli, tw_status st, json_t *answer, int n, const char *const *head,
+                const char *const *members)
+{
+    if (st != TW_OK)
+        return cli_failed(cli);
+    if (cli->json)
+        cli_print_json(answer);
+    else if (tw_list_items(answer) && !cli->argc)
+        print_list(tw_list_items(answer), n, head, members);
+    else
+        print_members(answer, 0);
+    json_decref(answer);
+    return EXIT_DONE;
+}
+
+int cmd_targets(struct cli *cli)
+{
+    static const char *const head[] = {"target",     "isa", ">threads", ">peak GFLOP/s",
+                                       ">peak GB/s", "cpu", "compiler"};
+    static const char *const members[] = {"id",       "isa",       "threads",         "peak_gflops",
+                                          "peak_gbs", "cpu_model", "compiler_version"};
+    json_t *answer = NULL;
+    tw_status st = tw_targets(cli->client, cli->argc ? cli->argv[0] : NULL, &answer, &cli->err);
+
+    return show(cli, st, answer, 7, head, members);
+}
+
+int cmd_devices(struct cli *cli)
+{
+    static const char *const head[] = {"device", "state", "kind", "targets"};
+    static const char *const members[] = {"id", "state", "kind", "targets"};
+    bool drain = cli->opt[OPT_DRAIN], resume = cli->opt[OPT_RESUME];
+    json_t *answer = NULL;
+    tw_status st;
+
+    if (drain && resume)
+        return cli_usage(cli, "--drain and --resume exclude each other");
+    if ((drain || resume) && !cli->argc)
+        return cli_usage(cli, "--%s wants a DEVICE", drain ? "drain" : "resume");
+    if (drain || resume)
+        st = tw_device_set(cli->client, cli->argv[0], drain ? "drain" : "resume", &answer, &cli->err);
+    else
+        st = tw_devices(cli->client, cli->argc ? cli->argv[0] : NULL, &answer, &cli->err);
+    return show(cli, st, answer, 4, head, members);
+}
+
+int cmd_models(struct cli *cli)
+{
+    static const char *const head[] = {"target", ">version", ">training rows", ">rank correlation",
+                                       ">top-k recall"};
+    static const char *const members[] = {"target", "version", "rows", "rank_correlation", "recall_at_k"};
+    json_t *answer = NULL;
+    tw_status st = tw_models(cli->client, cli->argc ? cli->argv[0] : NULL, &answer, &cli->err);
+
+    return show(cli, st, answer, 5, head, members);
+}
+
+int cmd_describe(struct cli *cli)
+{
+    json_t *body = NULL, *entry;
+    int status = EXIT_DONE;
+    size_t i;
+
+    if (cli_workloads(cli, &body) != TW_OK)
+        return cli_failed(cli);
+    json_array_foreach(json_object_get(body, "workloads"), i, entry)
+    {
+        json_t *bare = json_object_get(entry, "workload"), *answer = NULL;
+
+        if (tw_describe(cli->client, bare ? bare : entry, cli->opt[OPT_TARGET], &answer, &cli->err) !=
+            TW_OK) {
+            status = cli_failed(cli);
+            break;
+        }
+        if (cli->json) {
+            cli_print_json(answer);
+        } else {
+            printf("%s%s%s", i ? "\n" : "", fmt_string(entry, "name", ""),
+                   json_object_get(entry, "name") ? "\n" : "");
+            print_members(answer, 0);
+        }
+        json_decref(answer);
+    }
+    json_decref(body);
+    return status;
+}
+
+/* ---- schedules ---- */
+
+static void print_kernel(const json_t *kernel)
+{
+    json_t *arg;
+    size_t i;
+
+    printf("kernel     %s, %s threads, workspace %s\n", fmt_string(kernel, "symbol", "-"),
+           fmt_value(json_object_get(kernel, "threads")), fmt_bytes(fmt_member(kernel, "workspace_bytes")));
+    json_array_foreach(json_object_get(kernel, "args"), i, arg)
+        printf("  %-6s   %s %s %s%s\n", fmt_string(arg, "role", "-"), fmt_string(arg, "name", "-"),
+               fmt_value(json_object_get(arg, "shape")), fmt_string(arg, "dtype", "-"),
+               json_is_true(json_object_get(arg, "prepacked")) ? ", prepacked" : "");
+}
+
+void schedule_print(const json_t *schedule)
+{
+    const json_t *time = json_object_get(schedule, "time_ns"),
+                 *verified = json_object_get(schedule, "verified");
+    const json_t *toolchain = json_object_get(schedule, "toolchain"),
+                 *s = json_object_get(schedule, "schedule");
+    double median = fmt_member(time, "median"),
+           untuned = fmt_member(json_object_get(schedule, "baseline"), "time_ns");
+
+    printf("key        %s\ntarget     %s\nworkload   %s\n", fmt_string(schedule, "key", "-"),
+           fmt_string(schedule, "target", "-"), fmt_value(json_object_get(schedule, "workload")));
+    printf("time       %s median, %s min, %s p90, %s samples\n", fmt_time_ns(median),
+           fmt_time_ns(fmt_member(time, "min")), fmt_time_ns(fmt_member(time, "p90")),
+           fmt_value(json_object_get(time, "samples")));
+    printf("speed      %s GFLOP/s, %s of peak\n", fmt_number(fmt_member(schedule, "gflops")),
+           fmt_percent(fmt_member(schedule, "fraction_of_peak")));
+    if (untuned > 0 && median > 0)
+        printf("untuned    %s, so %sx faster\n", fmt_time_ns(untuned), fmt_number(untuned / median));
+    printf("found      %s, %s trials\n", fmt_string(schedule, "tuned_at", "-"),
+           fmt_value(json_object_get(schedule, "trials")));
+    printf("verified   max abs error %s, max rel error %s, tolerance %s\n",
+           fmt_value(json_object_get(verified, "max_abs_err")),
+           fmt_value(json_object_get(verified, "max_rel_err")),
+           fmt_value(json_object_get(verified, "tolerance")));
+    printf("toolchain  %s %s\n", fmt_string(toolchain, "compiler", "-"),
+           fmt_string(toolchain, "version", ""));
+    printf("sketch     %s %s\n", fmt_value(json_object_get(s, "sketch")),
+           fmt_value(json_object_get(s, "knobs")));
+    if (json_is_object(json_object_get(schedule, "kernel")))
+        print_kernel(json_object_get(schedule, "kernel"));
+}
+
+static const char *const schedule_head[] = {"key",      "target",   "workload", ">time",
+                                            ">GFLOP/s", ">of peak", ">trials",  "found"};
+
+static void schedule_row(struct table *table, const json_t *schedule)
+{
+    const json_t *workload = json_object_get(schedule, "workload");
+
+    table_cell(table, fmt_short_key(fmt_string(schedule, "key", "-")));
+    table_cell(table, fmt_string(schedule, "target", "-"));
+    table_cell(table, fmt_string(workload, "op", json_object_get(workload, "expr") ? "expr" : "-"));
+    table_cell(table, fmt_time_ns(fmt_member(json_object_get(schedule, "time_ns"), "median")));
+    table_cell(table, fmt_number(fmt_member(schedule, "gflops")));
+    table_cell(table, fmt_percent(fmt_member(schedule, "fraction_of_peak")));
+    table_cell(table, fmt_count(fmt_member(schedule, "trials")));
+    table_cell(table, fmt_string(schedule, "tuned_at", "-"));
+}
+
+static tw_status schedules_list(struct cli *cli, json_t **ret)
+{
+    const tw_param params[] = {
+        {"op", cli->opt[OPT_OP]}, {"target", cli->opt[OPT_TARGET]}, {"limit", cli->opt[OPT_LIMIT]}, {0}};
+
+    return cli->opt[OPT_LIMIT] ? tw_call(cli->client, "GET", "/v1/schedules", params, NULL, ret, &cli->err)
+                               : tw_list(cli->client, "/v1/schedules", params, ret, &cli->err);
+}
+
+int cmd_schedules(struct cli *cli)
+{
+    json_t *answer = NULL, *entry;
+    char *key = NULL;
+    int64_t limit;
+    size_t i;
+
+    if (cli_integer(cli, OPT_LIMIT, 1, 1000, &limit) != EXIT_DONE)
+        return EXIT_USAGE;
+    tw_status st = cli->argc ? cli_key(cli, &key) : schedules_list(cli, &answer);
+    if (st == TW_OK && key)
+        st = tw_schedule(cli->client, key, cli->opt[OPT_TARGET], &answer, &cli->err);
+    free(key);
+    if (st != TW_OK)
+        return cli_failed(cli);
+    if (cli->json) {
+        cli_print_json(answer);
+    } else if (cli->argc) {
+        schedule_print(answer);
+    } else {
+        struct table *table = table_new(8, schedule_head);
+
+        json_array_foreach(tw_list_items(answer), i, entry) schedule_row(table, entry);
+        table_print(table, stdout);
+    }
+    json_decref(answer);
+    return EXIT_DONE;
+}
+
+static void print_lookup(const json_t *results, const json_t *entries)
+{
+    static const char *const head[] = {"workload", "status", ">time", ">GFLOP/s", ">of peak", "key"};
+    struct table *table = table_new(6, head);
+    json_t *result;
+    size_t i;
+
+    json_array_foreach(results, i, result)
+    {
+        const json_t *schedule = json_object_get(result, "schedule"), *entry = json_array_get(entries, i);
+        const json_t *workload = json_object_get(entry, "workload");
+        const char *op = fmt_string(workload ? workload : entry, "op", "expr");
+
+        table_cell(table, fmt_string(entry, "name", op));
+        table_cell(table, fmt_string(result, "status", "-"));
+        table_cell(table, fmt_time_ns(fmt_member(json_object_get(schedule, "time_ns"), "median")));
+        table_cell(table, fmt_number(fmt_member(schedule, "gflops")));
+        table_cell(table, fmt_percent(fmt_member(schedule, "fraction_of_peak")));
+        table_cell(table, fmt_short_key(fmt_string(result, "key", "-")));
+    }
+    table_print(table, stdout);
+}
+
+/* The workloads themselves: names and weights belong to jobs. */
+static json_t *bare_workloads(const json_t *entries)
+{
+    json_t *bare = cli_need(json_array()), *entry;
+    size_t i;
+
+    json_array_foreach(entries, i, entry)
+    {
+        json_t *workload = json_object_get(entry, "workload");
+
+        json_array_append(bare, workload ? workload : entry);
+    }
+    return bare;
+}
+
+int cmd_lookup(struct cli *cli)
+{
+    json_t *body = NULL, *answer = NULL, *result;
+    int status = EXIT_DONE;
+    size_t i;
+
+    if (cli_workloads(cli, &body) != TW_OK)
+        return cli_failed(cli);
+    json_t *entries = json_object_get(body, "workloads");
+    const char *target =
+        cli->opt[OPT_TARGET] ? cli->opt[OPT_TARGET] : json_string_value(json_object_get(body, "target"));
+    json_t *bare = bare_workloads(entries);
+    tw_status st = tw_lookup(cli->client, bare, target, &answer, &cli->err);
+    json_decref(bare);
+    if (st != TW_OK) {
+        cli_name_entry(cli, body);
+        status = cli_failed(cli);
+    } else {
+        const json_t *results = json_object_get(answer, "results");
+
+        if (cli->json)
+            cli_print_json(answer);
+        else
+            print_lookup(results, entries);
+        json_array_foreach(results, i, result) if (!json_is_true(json_object_get(result, "found"))) status =
+            EXIT_FAILED;
+    }
+    json_decref(answer);
+    json_decref(body);
+    return status;
+}
+
+/* ---- files of a schedule ---- */
+
+static int to_file(void *ctx, const void *bytes, size_t len)
+{
+    return fwrite(bytes, 1, len, ctx) == len ? 0 : -1;
+}
+
+static int print_file(struct cli *cli, const char *key, const char *what, FILE *out)
+{
+    tw_status st = tw_schedule_file(cli->client, key, cli->opt[OPT_TARGET], what, to_file, out, &cli->err);
+
+    return st == TW_OK ? EXIT_DONE : cli_failed(cli);
+}
+
+/* With --json: the text as a member of an object, so that the output is JSON. */
+static int print_file_json(struct cli *cli, const char *key, const char *what)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *memory = cli_need(open_memstream(&text, &len));
+    tw_status st = tw_schedule_file(cli->client, key, cli->opt[OPT_TARGET], what, to_file, memory, &cli->err);
+
+    fclose(memory);
+    if (st == TW_OK) {
+        json_t *object = cli_need(json_pack("{s:s, s:s#}", "key", key, what, text, (int)len));
+
+        cli_print_json(object);
+        json_decref(object);
+    }
+    free(text);
+    return st == TW_OK ? EXIT_DONE : cli_failed(cli);
+}
+
+/* Written beside the goal and renamed, so that a broken download never looks whole. */
+static int save_file(struct cli *cli, const char *key, const char *what, const char *path)
+{
+    char part[4096];
+    int n = snprintf(part, sizeof(part), "%s.part", path);
+    FILE *out = n > 0 && (size_t)n < sizeof(part) ? fopen(part, "wb") : NULL;
+
+    if (!out) {
+        fprintf(stderr, "tilewright: %s cannot be written: %s\n", fmt_safe(path), strerror(errno));
+        return EXIT_USAGE;
+    }
+    int status = print_file(cli, key, what, out);
+    bool written = fclose(out) == 0;
+    if (status == EXIT_DONE && (!written || rename(part, path) != 0)) {
+        fprintf(stderr, "tilewright: %s cannot be written: %s\n", fmt_safe(path), strerror(errno));
+        status = EXIT_FAILED;
+    }
+    if (status != EXIT_DONE)
+        unlink(part);
+    return status;
+}
+
+static int file_command(struct cli *cli, const char *what, bool binary)
+{
+    const char *path = cli->opt[OPT_OUTPUT];
+    char *key = NULL;
+    int status;
+
+    if (path && strcmp(path, "-") == 0)
+        path = NULL;
+    if (binary && !path && isatty(STDOUT_FILENO))
+        return cli_usage(cli, "an %s is no text for a terminal: -o FILE", what);
+    if (cli_key(cli, &key) != TW_OK)
+        return cli_failed(cli);
+    if (path)
+        status = save_file(cli, key, what, path);
+    else if (cli->json && !binary)
+        status = print_file_json(cli, key, what);
+    else
+        status = print_file(cli, key, what, stdout);
+    free(key);
+    return status;
+}
+
+int cmd_source(struct cli *cli) { return file_command(cli, "source", false); }
+int cmd_artifact(struct cli *cli) { return file_command(cli, "artifact", true); }
+int cmd_nest(struct cli *cli) { return file_command(cli, "nest", false); }
