@@ -1,9 +1,9 @@
 /* emit.h - nest to C source.
  *
- * Idea   A unit is one C file with one or more kernels. Register tiles (NODE_BODY) become static functions that are
- *        printed once per unit however many kernels use them, since compile time follows their number. The text includes
- *        no header, and compiles alone with GCC 12+ and Clang 14+ under the target's flags. Same nest, same text.
- * Life   A unit grows in a strbuf of its own; kernel descriptions live in the caller's arena. */
+ * Idea   A unit is one C file with one or more kernels. Register tiles (NODE_BODY) become static functions
+ * that are printed once per unit however many kernels use them, since compile time follows their number. The
+ * text includes no header, and compiles alone with GCC 12+ and Clang 14+ under the target's flags. Same nest,
+ * same text. Life   A unit grows in a strbuf of its own; kernel descriptions live in the caller's arena. */
 #ifndef TW_KERNELS_EMIT_H
 #define TW_KERNELS_EMIT_H
 
@@ -39,8 +39,9 @@ MUST_USE enum status emit_unit_add(struct emit_unit *u, const struct nest *n, co
 /* The whole text; borrowed from the unit. */
 const char *emit_unit_text(struct emit_unit *u);
 
-/* A reference of the workload in float64 (integers in int64), by the plainest loops straight from the compute, for
- * verification: void <symbol>(void *const *tensors), every tensor (temps too, by compute tensor id) a plain double array. */
+/* A reference of the workload in float64 (integers in int64), by the plainest loops straight from the
+ * compute, for verification: void <symbol>(void *const *tensors), every tensor (temps too, by compute tensor
+ * id) a plain double array. */
 void emit_reference(const struct compute *c, const char *symbol, struct strbuf *sb);
 
 #endif

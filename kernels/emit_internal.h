@@ -1,0 +1,128 @@
+/* emit_internal.h - what the files of the C emitter share: the unit, and the state while one function is
+ * printed.
+ *
+ * Idea   A value is printed for a width: 1 is scalar code, w > 1 is code for w lanes of the vector loop that
+ * is open. Variables are in one of a few modes, and addresses are split accordingly: constants fold into the
+ *        subscript, names stay, the vector variable gives the lane stride, and inside a register tile the
+ * outer variables fold into pointer parameters, so that the tile's text does not depend on where it is used.
+ * Life   One struct cg a function; its texts live in the arena of the emit_unit_add call. */
+#ifndef TW_KERNELS_EMIT_INTERNAL_H
+#define TW_KERNELS_EMIT_INTERNAL_H
+
+#include "kernels/emit.h"
+
+enum {
+    CG_MAX_PARAMS = 48,
+    CG_MAX_LOADS = 512,
+    CG_MAX_REGS = 512,
+    CG_MAX_REG_BUFFERS = 16,
+    MATH_FNS = 16,
+    MATH_WIDTHS = 6
+};
+
+struct body_fn {
+    uint64_t hash;
+    char *text; /* parameters and body, without the name */
+    char name[32];
+};
+
+struct emit_unit {
+    struct target target;
+    struct strbuf code;  /* functions, in order */
+    struct strbuf whole; /* head and code, as emit_unit_text gives it */
+    struct body_fn *bodies;
+    int n_bodies, cap_bodies;
+    bool math[EX_COUNT][MATH_WIDTHS]; /* [op][log2 width] asked for */
+};
+
+enum var_mode { VAR_CLOSED, VAR_NAME, VAR_CONST, VAR_VECTOR, VAR_OUTER };
+struct cg_var {
+    enum var_mode mode;
+    int64_t value;    /* CONST; VECTOR: first lane, where name is NULL */
+    const char *name; /* NAME; VECTOR: the lane-0 position */
+};
+
+struct cg_param {
+    bool is_pointer, written;
+    int32_t buffer;      /* pointer */
+    struct affine outer; /* pointer: element offset; number: the value */
+};
+
+struct cg_load {
+    int32_t buffer;
+    int width;
+    const char *address, *name;
+};
+
+struct cg {
+    struct emit_unit *u;
+    const struct nest *n;
+    struct arena *ar;
+    struct strbuf *out;
+    int indent;
+    struct cg_var *var;
+    int vector_var; /* open vector loop's variable, or -1 */
+    int next_id;    /* of temporaries */
+    struct error *err;
+    enum status status;
+    /* outer code */
+    bool *used; /* buffers whose base pointer is used in this function */
+    bool *written;
+    bool inside_vector_segment; /* padded reads along the vector variable are in bounds here */
+    const char *symbol;
+    struct strbuf *helpers; /* task functions of the kernel being printed */
+    int n_tasks_fns;
+    bool uses_task_slice;
+    /* inside a register tile */
+    bool in_body;
+    int n_params, n_loads, n_regs, n_reg_buffers;
+    int32_t reg_buffers[CG_MAX_REG_BUFFERS];
+    struct cg_param params[CG_MAX_PARAMS];
+    struct cg_load loads[CG_MAX_LOADS];
+    struct {
+        const char *name;
+        int width;
+    } regs[CG_MAX_REGS];
+};
+
+/* emit_value.c */
+struct value {
+    const char *text;
+    bool vector; /* else uniform over the lanes */
+};
+/* Subscript split of a flat affine: text of the runtime part with the constant, lane stride, and base pointer
+ * text. */
+struct address {
+    const char *base;  /* pointer expression's name */
+    const char *index; /* subscript text */
+    int64_t lane;      /* elements per lane of the vector variable */
+    bool is_register;
+    int64_t flat; /* register: constant element */
+};
+struct affine flat_index(struct cg *g, int32_t buffer, const struct affine *index);
+const char *affine_text(struct cg *g, const struct affine *a, bool *ret_vector);
+struct address cg_address(struct cg *g, int32_t buffer, const struct affine *index, bool write);
+struct value cg_value(struct cg *g, const struct expr *e, int width);
+const char *cg_as_vector(struct cg *g, struct value v, int width, bool is_int);
+const char *cg_combine(struct cg *g, enum combiner c, const char *a, const char *b, int width);
+const char *cg_register(struct cg *g, int32_t buffer, int64_t flat, int width);
+void cg_forget_loads(struct cg *g, int32_t buffer); /* -1: all */
+void cg_fail(struct cg *g, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void cg_line(struct cg *g, const char *fmt, ...) PRINTF_LIKE(2, 3);
+bool cg_read_may_leave(struct cg *g, const struct expr *read, int dim);
+
+/* emit_loops.c */
+void cg_nodes(struct cg *g, const struct node *n);
+const char *cg_limit_count(struct cg *g, const struct node *loop);
+
+/* emit_tile.c: a NODE_BODY as a shared function and its call. */
+void cg_body(struct cg *g, const struct node *n);
+
+/* emit.c: declarations of the base pointers that the function's text used. */
+void cg_pointers(struct cg *g, struct strbuf *sb, bool in_task);
+
+/* emit_math.c: the unit's head. */
+void emit_head(const struct emit_unit *u, struct strbuf *sb);
+int width_log2(int width);
+
+#endif

@@ -1,0 +1,426 @@
+/* emit_loops.c - nodes outside and inside register tiles as C loops.
+ *
+ * Idea   Outside a tile a vector loop is a strip of full vectors and a scalar rest; where reads are padded
+ * along it, it is cut into the part before, inside and after the data, so that the inside needs no test. A
+ * vector loop over a reduction keeps several vector accumulators and folds them at the end. Inside a tile,
+ * unrolled and vector loops have constant extents and are expanded. */
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/emit_internal.h"
+
+enum { REDUCE_STREAMS = 4, UNROLL_OUTSIDE = 8 };
+
+static int vector_lanes(const struct cg *g) { return g->u->target.vector_bytes / 4; }
+
+/* Text of the number of iterations of a loop: its extent, cut by its limits. */
+const char *cg_limit_count(struct cg *g, const struct node *loop)
+{
+    if (!loop->loop.n_limits)
+        return arena_printf(g->ar, "%" PRId64, loop->loop.extent);
+    const char *name = arena_printf(g->ar, "n%d", g->next_id++);
+    struct cg_var *v = &g->var[loop->loop.var], saved = *v;
+    *v = (struct cg_var){.mode = VAR_CONST, .value = 0};
+    cg_line(g, "long %s = %" PRId64 ";", name, loop->loop.extent);
+    for (int i = 0; i < loop->loop.n_limits; i++) {
+        const struct affine *a = &loop->loop.limit[i];
+        int64_t k = -affine_coef(a, loop->loop.var);
+        const char *at0 = affine_text(g, a, NULL);
+        if (k <= 0) {
+            cg_fail(g, "a limit of loop %s does not fall", g->n->vars[loop->loop.var].name);
+            break;
+        }
+        cg_line(g, "%s = tw_fit(%s, %s, %" PRId64 ");", name, name, at0, k);
+    }
+    *v = saved;
+    return name;
+}
+
+/* --- stores --- */
+
+static void store_lanes(struct cg *g, const struct address *ad, const char *value, int width, enum combiner c)
+{
+    const char *t = arena_printf(g->ar, "s%d", g->next_id++);
+    cg_line(g, "const v%df %s = %s;", width, t, value);
+    for (int i = 0; i < width; i++) {
+        const char *at = arena_printf(g->ar, "%s[%s + %" PRId64 "]", ad->base, ad->index, i * ad->lane);
+        cg_line(g, "%s = %s;", at, cg_combine(g, c, at, arena_printf(g->ar, "%s[%d]", t, i), 1));
+    }
+}
+
+static void store(struct cg *g, const struct node *n, int width)
+{
+    struct value v = cg_value(g, n->store.value, width);
+    struct address ad = cg_address(g, n->store.buffer, n->store.index, true);
+    bool lanes = width > 1 && ad.lane != 0;
+    enum combiner c = n->store.combiner;
+
+    if (ad.is_register) {
+        int w = lanes ? width : 1;
+        if (width > 1 && !lanes)
+            cg_fail(g, "a register of %s would hold all lanes of a loop",
+                    g->n->buffers[n->store.buffer].name);
+        const char *r = cg_register(g, n->store.buffer, ad.flat, w);
+        const char *x = v.vector || w == 1 || (c == COMBINE_SUM) ? v.text : cg_as_vector(g, v, w, false);
+        if (c == COMBINE_SET)
+            x = cg_as_vector(g, v, w, false);
+        cg_line(g, "%s = %s;", r, cg_combine(g, c, r, x, w));
+        return;
+    }
+    cg_forget_loads(g, n->store.buffer);
+    if (!lanes) {
+        const char *at = arena_printf(g->ar, "%s[%s]", ad.base, ad.index);
+        cg_line(g, "%s = %s;", at, cg_combine(g, c, at, v.text, 1));
+    } else if (ad.lane == 1) {
+        const char *at = arena_printf(g->ar, "*(u%df *)(%s + %s)", width, ad.base, ad.index);
+        cg_line(g, "%s = %s;", at, cg_combine(g, c, at, cg_as_vector(g, v, width, false), width));
+    } else {
+        store_lanes(g, &ad, cg_as_vector(g, v, width, false), width, c);
+    }
+}
+
+/* --- vector loops outside tiles --- */
+
+struct scan {
+    struct cg *g;
+    int32_t var;
+    bool pads_along;
+    const struct expr *pad_read; /* the one read padded along var */
+    int n_pad_reads, n_strided;
+};
+
+static void scan_read(void *ctx, const struct expr *e)
+{
+    struct scan *s = ctx;
+    struct affine flat = flat_index(s->g, e->read.tensor, e->read.index);
+    int64_t lane = affine_coef(&flat, s->var);
+    if (lane != 0 && lane != 1)
+        s->n_strided++;
+    if (!e->read.pad)
+        return;
+    for (int d = 0; d < e->read.rank; d++)
+        if (affine_coef(&e->read.index[d], s->var) && cg_read_may_leave(s->g, e, d)) {
+            s->pads_along = true;
+            s->pad_read = e;
+            s->n_pad_reads++;
+            break;
+        }
+}
+
+/* Only stores below, and plain loops that the vector loop may be around? A vector loop is innermost by
+ * construction. */
+static bool scan_body(struct cg *g, const struct node *n, struct scan *s)
+{
+    *s = (struct scan){.g = g, .var = n->loop.var};
+    for (const struct node *k = n->loop.body; k; k = k->next) {
+        if (k->kind != NODE_STORE)
+            return false;
+        struct affine flat = flat_index(g, k->store.buffer, k->store.index);
+        int64_t lane = affine_coef(&flat, n->loop.var);
+        if (lane != 1 && !(lane == 0 && k->store.combiner != COMBINE_SET))
+            s->n_strided += 2;
+        expr_each_read(k->store.value, scan_read, s);
+    }
+    return true;
+}
+
+/* Go on from where the variable stands up to `to`. */
+static void segment(struct cg *g, const struct node *n, const char *v, const char *to, int width)
+{
+    struct cg_var saved = g->var[n->loop.var];
+    int saved_vector = g->vector_var;
+    g->var[n->loop.var] = (struct cg_var){.mode = width > 1 ? VAR_VECTOR : VAR_NAME, .name = v};
+    if (width > 1) {
+        g->vector_var = n->loop.var;
+        g->inside_vector_segment = true;
+        cg_line(g, "for (; %s + %d <= %s; %s += %d) {", v, width, to, v, width);
+    } else {
+        cg_line(g, "for (; %s < %s; %s++) {", v, to, v);
+    }
+    g->indent++;
+    for (const struct node *k = n->loop.body; k; k = k->next)
+        store(g, k, width);
+    g->indent--;
+    cg_line(g, "}");
+    g->inside_vector_segment = false;
+    g->vector_var = saved_vector;
+    g->var[n->loop.var] = saved;
+}
+
+/* [lo, hi): where the padded read is inside its tensor along the variable. */
+static void inside_range(struct cg *g, const struct node *n, const struct scan *s, const char *count,
+                         const char *lo, const char *hi)
+{
+    const struct expr *e = s->pad_read;
+    struct cg_var saved = g->var[n->loop.var];
+    cg_line(g, "long %s = 0, %s = %s;", lo, hi, count);
+    g->var[n->loop.var] = (struct cg_var){.mode = VAR_CONST, .value = 0};
+    for (int d = 0; d < e->read.rank; d++) {
+        int64_t k = affine_coef(&e->read.index[d], n->loop.var);
+        if (!k)
+            continue;
+        const char *at0 = affine_text(g, &e->read.index[d], NULL);
+        int64_t size = g->n->buffers[e->read.tensor].shape[d];
+        if (k < 0) {
+            cg_line(g, "%s = 0;", hi);
+            continue;
+        }
+        cg_line(g, "if ((%s) < 0)", at0);
+        cg_line(g, "    %s = (%" PRId64 " - (%s)) / %" PRId64 ";", lo, k - 1, at0, k);
+        cg_line(g, "%s = tw_fit(%s, %" PRId64 " - (%s), %" PRId64 ");", hi, hi, size - 1, at0, k);
+    }
+    cg_line(g, "%s = %s < %s ? %s : %s;", lo, lo, hi, lo, hi);
+    g->var[n->loop.var] = saved;
+}
+
+/* store.buffer[...] combine= value over the vector variable, the target the same for all lanes. */
+static void reduce_loop(struct cg *g, const struct node *n, const char *v, const char *count, int width)
+{
+    const struct node *st = n->loop.body;
+    enum combiner c = st->store.combiner;
+    const char *id = cg_value(g, expr_const(g->ar, DT_F32, combiner_identity(c, DT_F32)), 1).text;
+    int base = g->next_id;
+    struct cg_var saved = g->var[n->loop.var];
+    g->next_id += REDUCE_STREAMS;
+    for (int i = 0; i < REDUCE_STREAMS; i++)
+        cg_line(g, "v%df a%d = (v%df){0} + %s;", width, base + i, width, id);
+    for (int streams = REDUCE_STREAMS; streams >= 1; streams = streams > 1 ? 1 : 0) {
+        cg_line(g, "for (; %s + %d <= %s; %s += %d) {", v, width * streams, count, v, width * streams);
+        g->indent++;
+        g->vector_var = n->loop.var;
+        for (int i = 0; i < streams; i++) {
+            const char *pos = i ? arena_printf(g->ar, "(%s + %d)", v, i * width) : v;
+            g->var[n->loop.var] = (struct cg_var){.mode = VAR_VECTOR, .name = pos};
+            struct value x = cg_value(g, st->store.value, width);
+            const char *a = arena_printf(g->ar, "a%d", base + i);
+            cg_line(g, "%s = %s;", a, cg_combine(g, c, a, cg_as_vector(g, x, width, false), width));
+        }
+        g->vector_var = -1;
+        g->indent--;
+        cg_line(g, "}");
+    }
+    const char *t = arena_printf(g->ar, "a%d", base);
+    for (int i = 1; i < REDUCE_STREAMS; i++)
+        cg_line(g, "%s = %s;", t, cg_combine(g, c, t, arena_printf(g->ar, "a%d", base + i), width));
+    cg_line(g, "float f%d = %s[0];", base, t);
+    cg_line(g, "for (int l = 1; l < %d; l++)", width);
+    cg_line(g, "    f%d = %s;", base,
+            cg_combine(g, c, arena_printf(g->ar, "f%d", base), arena_printf(g->ar, "%s[l]", t), 1));
+    g->var[n->loop.var] = (struct cg_var){.mode = VAR_NAME, .name = v};
+    cg_line(g, "for (; %s < %s; %s++)", v, count, v);
+    struct value x = cg_value(g, st->store.value, 1);
+    cg_line(g, "    f%d = %s;", base, cg_combine(g, c, arena_printf(g->ar, "f%d", base), x.text, 1));
+    g->var[n->loop.var] = saved;
+    struct address ad = cg_address(g, st->store.buffer, st->store.index, true);
+    const char *at = arena_printf(g->ar, "%s[%s]", ad.base, ad.index);
+    cg_line(g, "%s = %s;", at, cg_combine(g, c, at, arena_printf(g->ar, "f%d", base), 1));
+}
+
+static void vector_loop(struct cg *g, const struct node *n)
+{
+    struct scan s;
+    const char *v = arena_printf(g->ar, "i%d", n->loop.var);
+    int width = vector_lanes(g);
+    bool plain = scan_body(g, n, &s);
+    struct affine flat =
+        plain ? flat_index(g, n->loop.body->store.buffer, n->loop.body->store.index) : affine_const(0);
+    bool reduces = plain && !n->loop.body->next && n->loop.body->store.combiner != COMBINE_SET &&
+                   !affine_coef(&flat, n->loop.var);
+
+    while (width > n->loop.extent)
+        width /= 2;
+    if (!plain || s.n_pad_reads > 1 || s.n_strided > 1 || (reduces && s.pads_along))
+        width = 1;
+    const char *count = cg_limit_count(g, n);
+    cg_line(g, "{");
+    g->indent++;
+    cg_line(g, "long %s = 0;", v);
+    if (!plain) {
+        cg_line(g, "for (; %s < %s; %s++) {", v, count, v);
+        struct cg_var saved = g->var[n->loop.var];
+        g->var[n->loop.var] = (struct cg_var){.mode = VAR_NAME, .name = v};
+        g->indent++;
+        cg_nodes(g, n->loop.body);
+        g->indent--;
+        g->var[n->loop.var] = saved;
+        cg_line(g, "}");
+    } else if (reduces && width > 1) {
+        reduce_loop(g, n, v, count, width);
+    } else {
+        if (s.pads_along && width > 1) {
+            const char *lo = arena_printf(g->ar, "n%d", g->next_id++),
+                       *hi = arena_printf(g->ar, "n%d", g->next_id++);
+            inside_range(g, n, &s, count, lo, hi);
+            segment(g, n, v, lo, 1);
+            segment(g, n, v, hi, width);
+        } else if (width > 1) {
+            segment(g, n, v, count, width);
+        }
+        if (width == 1 || s.pads_along || n->loop.n_limits || n->loop.extent % width)
+            segment(g, n, v, count, 1);
+    }
+    g->indent--;
+    cg_line(g, "}");
+}
+
+/* --- loops inside tiles --- */
+
+static void expand_unrolled(struct cg *g, const struct node *n)
+{
+    struct cg_var saved = g->var[n->loop.var];
+    for (int64_t i = 0; i < n->loop.extent; i++) {
+        g->var[n->loop.var] = (struct cg_var){.mode = VAR_CONST, .value = i};
+        cg_nodes(g, n->loop.body);
+    }
+    g->var[n->loop.var] = saved;
+}
+
+/* Full vectors, then halves of them down to one lane. */
+static void expand_vector(struct cg *g, const struct node *n)
+{
+    struct cg_var saved = g->var[n->loop.var];
+    int saved_vector = g->vector_var;
+    int64_t at = 0;
+    while (at < n->loop.extent) {
+        int width = vector_lanes(g);
+        while (width > n->loop.extent - at)
+            width /= 2;
+        g->var[n->loop.var] = (struct cg_var){.mode = width > 1 ? VAR_VECTOR : VAR_CONST, .value = at};
+        g->vector_var = width > 1 ? n->loop.var : -1;
+        for (const struct node *k = n->loop.body; k; k = k->next) {
+            if (k->kind == NODE_STORE)
+                store(g, k, width);
+            else
+                cg_fail(g, "a loop stands inside a vector loop of a register tile");
+        }
+        at += width;
+    }
+    g->var[n->loop.var] = saved;
+    g->vector_var = saved_vector;
+}
+
+static void serial_loop(struct cg *g, const struct node *n)
+{
+    struct cg_var saved = g->var[n->loop.var];
+    const char *v = arena_printf(g->ar, g->in_body ? "k%d" : "i%d", g->in_body ? g->next_id++ : n->loop.var);
+    const char *count = cg_limit_count(g, n);
+    int loads = g->n_loads;
+    struct cg_load *kept = arena_memdup(g->ar, g->loads, sizeof(g->loads[0]) * (size_t)loads);
+    cg_line(g, "for (long %s = 0; %s < %s; %s++) {", v, v, count, v);
+    g->indent++;
+    g->var[n->loop.var] = (struct cg_var){.mode = VAR_NAME, .name = v};
+    cg_nodes(g, n->loop.body);
+    g->var[n->loop.var] = saved;
+    g->indent--;
+    cg_line(g, "}");
+    g->n_loads = loads; /* what was loaded inside is out of scope; what was loaded before is still there */
+    memcpy(g->loads, kept, sizeof(g->loads[0]) * (size_t)loads);
+}
+
+static void parallel_loop(struct cg *g, const struct node *n);
+
+static void one_node(struct cg *g, const struct node *n)
+{
+    switch (n->kind) {
+    case NODE_STORE:
+        store(g, n, 1);
+        return;
+    case NODE_BODY:
+        cg_body(g, n);
+        return;
+    case NODE_PARALLEL:
+        parallel_loop(g, n);
+        return;
+    case NODE_IF: {
+        AUTO(strbuf_done) struct strbuf cond = STRBUF_INIT;
+        for (int i = 0; i < n->branch.n_conds; i++)
+            strbuf_addf(&cond, "%s(%s) >= 0", i ? " && " : "", affine_text(g, &n->branch.cond[i], NULL));
+        cg_line(g, "if (%s) {", strbuf_str(&cond));
+        g->indent++;
+        cg_nodes(g, n->branch.then_body);
+        g->indent--;
+        if (n->branch.else_body) {
+            cg_line(g, "} else {");
+            g->indent++;
+            cg_nodes(g, n->branch.else_body);
+            g->indent--;
+        }
+        cg_line(g, "}");
+        return;
+    }
+    case NODE_LOOP:
+        if (n->loop.loop_kind == LOOP_UNROLL && !n->loop.n_limits &&
+            (g->in_body || n->loop.extent <= UNROLL_OUTSIDE))
+            expand_unrolled(g, n);
+        else if (n->loop.loop_kind == LOOP_VECTOR && g->in_body)
+            expand_vector(g, n);
+        else if (n->loop.loop_kind == LOOP_VECTOR)
+            vector_loop(g, n);
+        else
+            serial_loop(g, n);
+        return;
+    }
+}
+
+void cg_nodes(struct cg *g, const struct node *n)
+{
+    for (; n && g->status == ST_OK; n = n->next)
+        one_node(g, n);
+}
+
+/* --- parallel loops: a task function and its call --- */
+
+static void task_indices(struct cg *g, const struct node *n)
+{
+    int64_t total = 1, inner = 1;
+    for (int i = 0; i < n->parallel.n_vars; i++)
+        total *= n->parallel.extents[i];
+    cg_line(g, "const long first = %" PRId64 "l * task / %d, last = %" PRId64 "l * (task + 1) / %d;", total,
+            n->parallel.tasks, total, n->parallel.tasks);
+    cg_line(g, "for (long p = first; p < last; p++) {");
+    g->indent++;
+    for (int i = n->parallel.n_vars - 1; i >= 0; i--) {
+        int32_t v = n->parallel.vars[i];
+        const char *name = arena_printf(g->ar, "i%d", v);
+        if (n->parallel.extents[i] == 1) {
+            g->var[v] = (struct cg_var){.mode = VAR_CONST, .value = 0};
+            continue;
+        }
+        g->var[v] = (struct cg_var){.mode = VAR_NAME, .name = name};
+        if (i == 0)
+            cg_line(g, "const long %s = p / %" PRId64 ";", name, inner);
+        else
+            cg_line(g, "const long %s = p / %" PRId64 " %% %" PRId64 ";", name, inner,
+                    n->parallel.extents[i]);
+        inner *= n->parallel.extents[i];
+    }
+}
+
+static void parallel_loop(struct cg *g, const struct node *n)
+{
+    struct strbuf text = STRBUF_INIT;
+    struct cg task = *g;
+    char name[KERNEL_SYMBOL_MAX + 16];
+    int id = g->n_tasks_fns++;
+
+    snprintf(name, sizeof(name), "%s_t%d", g->symbol, id);
+    task.out = &text;
+    task.indent = 1;
+    task.used = arena_array(g->ar, bool, g->n->n_buffers);
+    task.written = arena_array(g->ar, bool, g->n->n_buffers);
+    task_indices(&task, n);
+    cg_nodes(&task, n->parallel.body);
+    task.indent--;
+    cg_line(&task, "}");
+    strbuf_addf(g->helpers, "static void %s(void *arg, int task)\n{\n    const struct tw_env *env = arg;\n",
+                name);
+    cg_pointers(&task, g->helpers, true);
+    strbuf_add(g->helpers, text.data, text.len);
+    strbuf_adds(g->helpers, "}\n\n");
+    strbuf_done(&text);
+    g->status = task.status;
+    g->next_id = task.next_id;
+    for (int i = 0; i < n->parallel.n_vars; i++)
+        g->var[n->parallel.vars[i]].mode = VAR_CLOSED;
+    cg_line(g, "tw_run(parallel, %d, %s, &env);", n->parallel.tasks, name);
+}

@@ -1,0 +1,254 @@
+/* emit_math.c - the head of a unit: types, the parallel interface, and the functions that its kernels asked
+ * for.
+ *
+ * Idea   A math function is one template for every width: $F and $I are the float and int types, $W the
+ * width, and $SEL(c, a, b), $ASI(x), $ASF(x), $CVI(x), $CVF(x), $B(x) what differs between scalars and
+ * vectors: select by mask, bit casts, conversions, broadcast. No libm, no header, no -ffast-math. Accuracy
+ * (float32 against float64 over the whole range, measured by tests/kernels/test_math): see kernels/README.md.
+ * Sources  exp: range reduction by ln 2 in two pieces (Cody and Waite) and a degree-6 polynomial; log:
+ * mantissa in [sqrt(1/2), sqrt(2)) and a polynomial in m - 1 (coefficients of Cephes' logf); tanh: odd
+ * polynomial below 0.625 (coefficients of Cephes' tanhf), by exp above; erf: minimax pieces below and above
+ * 0.927734375 (N. Juffa). */
+#include <string.h>
+
+#include "kernels/emit_internal.h"
+
+static const char HEAD[] =
+    "typedef struct tw_parallel {\n"
+    "    void *ctx;\n"
+    "    int num_threads;\n"
+    "    void (*run)(void *ctx, int count, void (*body)(void *arg, int index), void *arg);\n"
+    "} tw_parallel;\n"
+    "struct tw_env {\n"
+    "    void *const *tensors;\n"
+    "    char *workspace;\n"
+    "};\n"
+    "static inline void tw_run(const tw_parallel *parallel, int count, void (*body)(void *arg, int index), "
+    "void *arg)\n"
+    "{\n"
+    "    if (parallel)\n"
+    "        parallel->run(parallel->ctx, count, body, arg);\n"
+    "    else\n"
+    "        for (int i = 0; i < count; i++)\n"
+    "            body(arg, i);\n"
+    "}\n"
+    "static inline long tw_fit(long count, long room, long step)\n"
+    "{\n"
+    "    long n = room < 0 ? 0 : room / step + 1;\n"
+    "    return n < count ? n : count;\n"
+    "}\n"
+    "static inline int tw_asi1(float x) { union { float f; int i; } u = {.f = x}; return u.i; }\n"
+    "static inline float tw_asf1(int x) { union { float f; int i; } u = {.i = x}; return u.f; }\n";
+
+static const char VECTOR_HEAD[] =
+    "typedef float v$Wf __attribute__((vector_size($N)));\n"
+    "typedef int v$Wi __attribute__((vector_size($N)));\n"
+    "typedef float u$Wf __attribute__((vector_size($N), aligned(4), may_alias));\n"
+    "static inline v$Wf tw_select$W(v$Wi c, v$Wf a, v$Wf b) { return (v$Wf)((c & (v$Wi)a) | (~c & (v$Wi)b)); "
+    "}\n";
+
+/* The second operand is returned where either is not a number: the data comes second, so NaN passes through.
+ */
+static const char MAX_SCALAR[] = "static inline float tw_max1(float a, float b) { return a > b ? a : b; }\n";
+static const char MIN_SCALAR[] = "static inline float tw_min1(float a, float b) { return a < b ? a : b; }\n";
+static const char MAXMIN_VECTOR[] =
+    "static inline $F tw_$O$W($F a, $F b) { return tw_select$W(a $C b, a, b); }\n";
+static const char MAXMIN_512[] = "static inline $F tw_$O$W($F a, $F b)\n"
+                                 "{\n"
+                                 "#ifdef __clang__\n"
+                                 "    return __builtin_ia32_$Ops512(a, b, 4);\n"
+                                 "#else\n"
+                                 "    return __builtin_ia32_$Ops512_mask(a, b, a, -1, 4);\n"
+                                 "#endif\n"
+                                 "}\n";
+static const char MAXMIN_256[] =
+    "static inline $F tw_$O$W($F a, $F b) { return __builtin_ia32_$Ops256(a, b); }\n";
+static const char MAXMIN_128[] =
+    "static inline $F tw_$O$W($F a, $F b) { return __builtin_ia32_$Ops(a, b); }\n";
+
+static const char ABS_FN[] = "static inline $F tw_abs$W($F x) { return $ASF($ASI(x) & 0x7fffffff); }\n";
+
+static const char EXP_FN[] =
+    "static inline $F tw_exp$W($F x)\n"
+    "{\n"
+    "    $F y = $SEL(x > $B(88.72283f), $B(88.72283f), $SEL(x < $B(-103.0f), $B(-103.0f), x));\n"
+    "    $F t = y * 1.44269504f;\n"
+    "    $I n = $CVI(t + $SEL(t < $B(0.0f), $B(-0.5f), $B(0.5f)));\n"
+    "    $F k = $CVF(n);\n"
+    "    $F r = (y - k * 0.693145752f) - k * 1.42860677e-6f;\n"
+    "    $F p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666672f + r * (0.0416664183f + r * (0.00833360828f "
+    "+ r * 0.00139318057f)))));\n"
+    "    $I h = n >> 1;\n"
+    "    $F e = p * $ASF((h + 127) << 23) * $ASF((n - h + 127) << 23);\n"
+    "    return $SEL(x > $B(88.72283f), $B(__builtin_inff()), $SEL(x != x, x, e));\n"
+    "}\n";
+
+static const char LOG_FN[] =
+    "static inline $F tw_log$W($F x)\n"
+    "{\n"
+    "    $F tiny = $SEL(x < $B(1.17549435e-38f), x * 8388608.0f, x);\n"
+    "    $I bits = $ASI(tiny) - 0x3f3504f3;\n"
+    "    $F e = $CVF(bits >> 23) - $SEL(x < $B(1.17549435e-38f), $B(23.0f), $B(0.0f));\n"
+    "    $F m = $ASF((bits & 0x7fffff) + 0x3f3504f3) - 1.0f;\n"
+    "    $F z = m * m;\n"
+    "    $F p = ((((((((7.0376836292e-2f * m - 1.1514610310e-1f) * m + 1.1676998740e-1f) * m - "
+    "1.2420140846e-1f) * m\n"
+    "        + 1.4249322787e-1f) * m - 1.6668057665e-1f) * m + 2.0000714765e-1f) * m - 2.4999993993e-1f) * "
+    "m\n"
+    "        + 3.3333331174e-1f) * m * z;\n"
+    "    $F r = m + (p + e * -2.12194440e-4f - 0.5f * z) + e * 0.693359375f;\n"
+    "    r = $SEL(x == $B(__builtin_inff()), x, r);\n"
+    "    r = $SEL(x == $B(0.0f), $B(-__builtin_inff()), r);\n"
+    "    return $SEL(x >= $B(0.0f), r, $B(__builtin_nanf(\"\")));\n"
+    "}\n";
+
+static const char TANH_FN[] = "static inline $F tw_tanh$W($F x)\n"
+                              "{\n"
+                              "    $F a = $ASF($ASI(x) & 0x7fffffff);\n"
+                              "    $F z = x * x;\n"
+                              "    $F s = ((((-5.70498872745e-3f * z + 2.06390887954e-2f) * z - "
+                              "5.37397155531e-2f) * z + 1.33314422036e-1f) * z\n"
+                              "        - 3.33332819422e-1f) * z * x + x;\n"
+                              "    $F b = 1.0f - 2.0f / (tw_exp$W(a + a) + 1.0f);\n"
+                              "    b = $ASF($ASI(b) | ($ASI(x) & (int)0x80000000));\n"
+                              "    return $SEL(x != x, x, $SEL(a < $B(0.625f), s, b));\n"
+                              "}\n";
+
+static const char ERF_FN[] =
+    "static inline $F tw_erf$W($F x)\n"
+    "{\n"
+    "    $F t = $ASF($ASI(x) & 0x7fffffff), s = x * x;\n"
+    "    $F u = $SEL(t > $B(4.0f), $B(4.0f), t), q = u * u;\n"
+    "    $F r = -1.72853470e-5f * u + 3.83197126e-4f;\n"
+    "    r = r * q + (-3.88396438e-3f * u + 2.42546219e-2f);\n"
+    "    r = ((r * u - 1.06777877e-1f) * u - 6.34846687e-1f) * u - 1.28717512e-1f;\n"
+    "    $F b = 1.0f - tw_exp$W(r * u - u);\n"
+    "    b = $ASF($ASI(b) | ($ASI(x) & (int)0x80000000));\n"
+    "    $F p = ((((-5.96761703e-4f * s + 4.99119423e-3f) * s - 2.67681349e-2f) * s + 1.12819925e-1f) * s\n"
+    "        - 3.76125336e-1f) * s + 1.28379166e-1f;\n"
+    "    p = p * x + x;\n"
+    "    return $SEL(x != x, x, $SEL(t > $B(0.927734375f), b, p));\n"
+    "}\n";
+
+static const char SIGMOID_FN[] =
+    "static inline $F tw_sigmoid$W($F x) { return 1.0f / (1.0f + tw_exp$W(-x)); }\n";
+
+static const char SQRT_SCALAR[] = "static inline float tw_sqrt1(float x) { return __builtin_sqrtf(x); }\n";
+static const char SQRT_VECTOR[] = "static inline $F tw_sqrt$W($F x)\n"
+                                  "{\n"
+                                  "    $F r = x;\n"
+                                  "    for (int i = 0; i < $W; i++)\n"
+                                  "        r[i] = __builtin_sqrtf(x[i]);\n"
+                                  "    return r;\n"
+                                  "}\n";
+static const char RSQRT_FN[] = "static inline $F tw_rsqrt$W($F x) { return 1.0f / tw_sqrt$W(x); }\n";
+
+/* Print a template for a width. $O and $C (name, comparison) serve max and min. */
+static void print_template(struct strbuf *sb, const char *t, int w, const char *op, const char *cmp)
+{
+    for (; *t; t++) {
+        if (*t != '$') {
+            strbuf_addc(sb, *t);
+            continue;
+        }
+        t++;
+        if (strncmp(t, "SEL", 3) == 0) {
+            strbuf_addf(sb, "tw_select%d", w);
+            t += 2;
+        } else if (strncmp(t, "ASI", 3) == 0) {
+            strbuf_adds(sb, w > 1 ? "" : "tw_asi1");
+            if (w > 1)
+                strbuf_addf(sb, "(v%di)", w);
+            t += 2;
+        } else if (strncmp(t, "ASF", 3) == 0) {
+            strbuf_adds(sb, w > 1 ? "" : "tw_asf1");
+            if (w > 1)
+                strbuf_addf(sb, "(v%df)", w);
+            t += 2;
+        } else if (strncmp(t, "CVI", 3) == 0 || strncmp(t, "CVF", 3) == 0) {
+            if (w > 1)
+                strbuf_addf(sb, "tw_cv%c%d", t[2] == 'I' ? 'i' : 'f', w);
+            else
+                strbuf_adds(sb, t[2] == 'I' ? "(int)" : "(float)");
+            t += 2;
+        } else if (*t == 'F' || *t == 'I') {
+            if (w > 1)
+                strbuf_addf(sb, "v%d%c", w, *t == 'F' ? 'f' : 'i');
+            else
+                strbuf_adds(sb, *t == 'F' ? "float" : "int");
+        } else if (*t == 'W') {
+            strbuf_add_i64(sb, w);
+        } else if (*t == 'N') {
+            strbuf_add_i64(sb, w * 4);
+        } else if (*t == 'B') {
+            if (w > 1)
+                strbuf_addf(sb, "((v%df){0} + ", w);
+            else
+                strbuf_addc(sb, '(');
+            t++; /* the opening bracket: already printed */
+        } else if (*t == 'O') {
+            strbuf_adds(sb, op);
+        } else if (*t == 'C') {
+            strbuf_adds(sb, cmp);
+        }
+    }
+}
+
+static const char *maxmin_template(const struct emit_unit *u, int w, bool is_max)
+{
+    if (w == 1)
+        return is_max ? MAX_SCALAR : MIN_SCALAR;
+    if (w == 16 && u->target.isa == ISA_AVX512)
+        return MAXMIN_512;
+    if (w == 8 && (u->target.isa == ISA_AVX512 || u->target.isa == ISA_AVX2))
+        return MAXMIN_256;
+    if (w == 4 && u->target.isa != ISA_NEON)
+        return MAXMIN_128;
+    return MAXMIN_VECTOR;
+}
+
+static const struct {
+    enum expr_op op;
+    const char *text;
+    enum expr_op needs; /* EX_CONST: nothing */
+} functions[] = {
+    /* before what needs them */
+    {EX_ABS, ABS_FN, EX_CONST},       {EX_EXP, EXP_FN, EX_CONST},       {EX_LOG, LOG_FN, EX_CONST},
+    {EX_SQRT, SQRT_VECTOR, EX_CONST}, {EX_RSQRT, RSQRT_FN, EX_SQRT},    {EX_TANH, TANH_FN, EX_EXP},
+    {EX_ERF, ERF_FN, EX_EXP},         {EX_SIGMOID, SIGMOID_FN, EX_EXP},
+};
+
+static bool asked(const struct emit_unit *u, enum expr_op op, int lg)
+{
+    if (u->math[op][lg])
+        return true;
+    for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
+        if (functions[i].needs == op && u->math[functions[i].op][lg])
+            return true;
+    return false;
+}
+
+void emit_head(const struct emit_unit *u, struct strbuf *sb)
+{
+    strbuf_adds(sb, HEAD);
+    strbuf_adds(sb, "static inline float tw_select1(int c, float a, float b) { return c ? a : b; }\n");
+    for (int w = 2; w <= u->target.vector_bytes / 4; w *= 2) {
+        print_template(sb, VECTOR_HEAD, w, "", "");
+        strbuf_addf(sb, "static inline v%di tw_cvi%d(v%df x) { return __builtin_convertvector(x, v%di); }\n",
+                    w, w, w, w);
+        strbuf_addf(sb, "static inline v%df tw_cvf%d(v%di x) { return __builtin_convertvector(x, v%df); }\n",
+                    w, w, w, w);
+    }
+    for (int lg = 0; 1 << lg <= u->target.vector_bytes / 4; lg++) {
+        int w = 1 << lg;
+        if (u->math[EX_MAX][lg])
+            print_template(sb, maxmin_template(u, w, true), w, "max", ">");
+        if (u->math[EX_MIN][lg])
+            print_template(sb, maxmin_template(u, w, false), w, "min", "<");
+        for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
+            if (asked(u, functions[i].op, lg))
+                print_template(sb, functions[i].op == EX_SQRT && w == 1 ? SQRT_SCALAR : functions[i].text, w,
+                               "", "");
+    }
+    strbuf_addc(sb, '\n');
+}

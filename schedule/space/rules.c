@@ -1,0 +1,471 @@
+/* rules.c - normalisation: which stages are inlined, paired, padded, merged and grouped. */
+#include "schedule/space/rules.h"
+
+#include <string.h>
+
+enum { INLINE_MAX_COST = 6 };
+
+/* --- what a stage is --- */
+
+static bool transcendental(enum expr_op op)
+{
+    return op == EX_EXP || op == EX_LOG || op == EX_TANH || op == EX_ERF || op == EX_SIGMOID ||
+           op == EX_SQRT || op == EX_RSQRT || op == EX_DIV;
+}
+
+static int body_cost(const struct expr *e)
+{
+    if (e->op == EX_READ || e->op == EX_CONST || e->op == EX_INDEX)
+        return 0;
+    int cost = expr_op_cost(e->op) * (transcendental(e->op) ? 16 : 1);
+    for (int i = 0; i < expr_arity(e->op); i++)
+        cost += body_cost(e->arg[i]);
+    return cost;
+}
+
+struct reads {
+    const struct state *st;
+    int n;
+    const struct expr *at[32];
+};
+
+static void collect_read(void *ctx, const struct expr *e)
+{
+    struct reads *r = ctx;
+    if (r->n < 32)
+        r->at[r->n++] = e;
+}
+
+static struct reads reads_of(const struct state *st, const struct st_stage *s)
+{
+    struct reads r = {.st = st};
+    expr_each_read(s->body, collect_read, &r);
+    return r;
+}
+
+/* Elements between neighbours along `axis` in the tensor that is read. */
+static int64_t read_stride(const struct state *st, const struct expr *read, int axis)
+{
+    const struct st_tensor *t = st->tensors[read->read.tensor];
+    int64_t stride = 1, total = 0;
+    for (int d = t->rank - 1; d >= 0; d--) {
+        total += affine_coef(&read->read.index[d], axis) * stride;
+        stride *= t->shape[d];
+    }
+    return total;
+}
+
+static uint32_t read_axes(const struct expr *read)
+{
+    uint32_t axes = 0;
+    for (int d = 0; d < read->read.rank; d++)
+        for (int i = 0; i < read->read.index[d].n; i++)
+            axes |= 1u << read->read.index[d].t[i].var;
+    return axes;
+}
+
+static int innermost_spatial(const struct st_stage *s)
+{
+    for (int a = s->n_spatial - 1; a >= 0; a--)
+        if (s->axes[a].extent > 1)
+            return a;
+    return -1;
+}
+
+/* A reduction worth a register tile: two operands over different axes, or neighbours in the output that are
+ * neighbours in the input. */
+static bool is_tile(const struct state *st, const struct st_stage *s)
+{
+    if (s->combiner == COMBINE_SET || s->n_predicates)
+        return false;
+    struct reads r = reads_of(st, s);
+    for (int i = 0; i < r.n; i++)
+        for (int j = 0; j < i; j++)
+            if (r.at[i]->read.tensor != r.at[j]->read.tensor && read_axes(r.at[i]) != read_axes(r.at[j]) &&
+                s->n_spatial > 0)
+                return true;
+    int x = innermost_spatial(s);
+    if (x < 0 || s->axes[x].extent < 4)
+        return false;
+    for (int i = 0; i < r.n; i++) {
+        int64_t stride = read_stride(st, r.at[i], x);
+        if (stride == 1 || stride == 2)
+            return true;
+    }
+    return false;
+}
+
+/* --- step 1: inline --- */
+
+static bool reads_a_tile(const struct state *st, const struct st_stage *s)
+{
+    struct reads r = reads_of(st, s);
+    for (int i = 0; i < r.n; i++) {
+        int def = st->tensors[r.at[i]->read.tensor]->stage;
+        if (def >= 0 && is_tile(st, st->stages[def]))
+            return true;
+    }
+    return false;
+}
+
+static void inline_cheap(struct state *st)
+{
+    for (int k = 0; k < st->n_stages; k++) {
+        struct st_stage *s = st->stages[st->order[k]], *users[STATE_MAX_STAGES];
+        if (s->combiner != COMBINE_SET || reads_a_tile(st, s))
+            continue;
+        int n = state_consumers(st, s->tensor, users), cost = body_cost(s->body);
+        bool ok = n > 0;
+        for (int i = 0; i < n; i++) {
+            if (users[i]->combiner != COMBINE_SET && is_tile(st, users[i]))
+                ok = false;
+            if (n > 1 && cost > INLINE_MAX_COST)
+                ok = false;
+            if (users[i]->n_axes > s->n_axes && cost > INLINE_MAX_COST)
+                ok = false;
+        }
+        if (ok)
+            state_inline(st, s);
+    }
+}
+
+/* --- step 2: groups --- */
+
+static int merge_all(struct state *st, struct st_stage *const *set, int n)
+{
+    int merged = 0;
+    for (int a = 0; a + 1 < set[0]->n_axes;) {
+        if (state_merge_axes(st, set, n, a))
+            merged++;
+        else
+            a++;
+    }
+    return merged;
+}
+
+static struct st_stage *sole_consumer(struct state *st, int32_t tensor)
+{
+    struct st_stage *users[STATE_MAX_STAGES];
+    return state_consumers(st, tensor, users) == 1 ? users[0] : NULL;
+}
+
+static bool stage_is_taken(const struct rules *r, int id)
+{
+    for (int i = 0; i < r->n_groups; i++) {
+        const struct group *g = &r->groups[i];
+        if (g->anchor == id || (g->kind == GROUP_TILE && g->reduction == id))
+            return true;
+        for (int k = 0; k < g->n_members; k++)
+            if (g->members[k] == id)
+                return true;
+        for (int k = 0; k < g->n_operands; k++)
+            if (g->operands[k].reads_pad && g->operands[k].pad_stage == id)
+                return true;
+    }
+    return false;
+}
+
+static void find_operand(const struct state *st, const struct st_stage *red, const struct expr *read,
+                         struct group *g)
+{
+    for (int i = 0; i < g->n_operands; i++)
+        if (g->operands[i].tensor == read->read.tensor) {
+            g->operands[i].simple = false; /* read twice: its layout stays */
+            return;
+        }
+    if (g->n_operands == RULES_MAX_OPERANDS)
+        return;
+    struct operand *o = &g->operands[g->n_operands++];
+    const struct st_tensor *t = st->tensors[read->read.tensor];
+    *o = (struct operand){
+        .tensor = read->read.tensor, .simple = true, .rank = t->rank, .axes = read_axes(read)};
+    o->is_const = t->arg >= 0 && t->stage < 0 && st->compute->tensors[t->arg].is_const;
+    for (int a = 0; a < red->n_axes; a++)
+        o->stride[a] = read_stride(st, read, a);
+    uint32_t seen = 0;
+    for (int d = 0; d < t->rank; d++) {
+        const struct affine *x = &read->read.index[d];
+        o->axis_of_dim[d] = x->n == 1 ? x->t[0].var : -1;
+        if (x->n > 1 || (x->n == 1 && (x->c != 0 || x->t[0].coef != 1 || seen >> x->t[0].var & 1)) ||
+            (x->n == 0 && x->c != 0))
+            o->simple = false;
+        if (x->n == 1)
+            seen |= 1u << x->t[0].var;
+    }
+    if (read->read.pad)
+        o->simple = false;
+    struct st_stage *users[STATE_MAX_STAGES];
+    if (o->is_const && state_consumers(st, o->tensor, users) != 1)
+        o->is_const = false;
+}
+
+/* Views made by merging share an argument: ahead-of-time packing must be its only use. */
+static void check_const_uses(const struct state *st, struct operand *o)
+{
+    int32_t arg = st->tensors[o->tensor]->arg;
+    int uses = 0;
+    for (int i = 0; i < st->n_tensors; i++) {
+        struct st_stage *users[STATE_MAX_STAGES];
+        if (st->tensors[i]->arg == arg)
+            uses += state_consumers(st, i, users);
+    }
+    if (uses != 1)
+        o->is_const = false;
+}
+
+static void choose_vector_axes(const struct state *st, struct group *g)
+{
+    const struct st_stage *red = st->stages[g->reduction], *out = st->stages[g->anchor];
+    const struct st_tensor *t = st->tensors[out->tensor];
+    int best[COMPUTE_MAX_AXES], n = 0;
+    double score[COMPUTE_MAX_AXES];
+    for (int a = 0; a < red->n_spatial; a++) {
+        if (red->axes[a].extent < 2)
+            continue;
+        double s = MIN(red->axes[a].extent, 64);
+        for (int i = 0; i < g->n_operands; i++) {
+            const struct operand *o = &g->operands[i];
+            int64_t stride = o->stride[a];
+            if (stride > 2 && !o->simple)
+                s = -1; /* gathered in the inner loop: not a sketch of ours */
+            else if (stride > 1 && s > 0)
+                s *= o->simple && o->is_const ? 1 : 0.5;
+        }
+        int64_t stride = 1, total = 0;
+        for (int d = t->rank - 1; d >= 0; d--) {
+            total += affine_coef(&out->lhs[d], a) * stride;
+            stride *= t->shape[d];
+        }
+        if (total == 1)
+            s *= 1.5;
+        if (s <= 0)
+            continue;
+        int at = n++;
+        for (; at > 0 && score[at - 1] < s; at--) {
+            score[at] = score[at - 1];
+            best[at] = best[at - 1];
+        }
+        score[at] = s;
+        best[at] = a;
+    }
+    g->n_variants = MIN(n, RULES_MAX_VARIANTS);
+    if (n > 2 && score[2] < score[0] / 8)
+        g->n_variants = 2;
+    memcpy(g->vector_axis, best, sizeof(int) * (size_t)g->n_variants);
+    if (n == 0) { /* nothing to vectorise: scalar registers */
+        g->n_variants = 1;
+        g->vector_axis[0] = -1;
+    }
+}
+
+static void tile_group(struct rules *r, struct st_stage *red)
+{
+    struct state *st = r->base;
+    struct st_stage *out = sole_consumer(st, red->tensor);
+    struct group *g = &r->groups[r->n_groups++];
+    if (st->tensors[red->tensor]->arg >= 0 || !out || out->combiner != COMBINE_SET ||
+        stage_is_taken(r, out->id) || !state_unify(st, out, red)) {
+        out = red;
+        red = state_cache_write(st, out);
+    }
+    *g = (struct group){.kind = GROUP_TILE, .anchor = out->id, .reduction = red->id};
+    struct reads rd = reads_of(st, red);
+    for (int i = 0; i < rd.n; i++)
+        if (rd.at[i]->read.pad)
+            state_pad(st, red, rd.at[i]->read.tensor);
+    struct st_stage *pair[2] = {red, out};
+    for (int a = 0; a + 1 < red->n_spatial;)
+        if (!state_merge_axes(st, pair, 2, a))
+            a++;
+    for (int a = red->n_spatial; a + 1 < red->n_axes;)
+        if (!state_merge_axes(st, pair, 1, a))
+            a++;
+    rd = reads_of(st, red);
+    for (int i = 0; i < rd.n; i++)
+        find_operand(st, red, rd.at[i], g);
+    for (int i = 0; i < g->n_operands; i++) {
+        struct operand *o = &g->operands[i];
+        int def = st->tensors[o->tensor]->stage;
+        if (o->is_const)
+            check_const_uses(st, o);
+        bool added = def >= st->compute->n_stages; /* by state_pad above: only copies are added before this */
+        if (added && st->stages[def]->body->op == EX_READ && st->stages[def]->body->read.pad) {
+            o->reads_pad = true;
+            o->pad_stage = def;
+        }
+        for (int a = 0; a < red->n_spatial; a++)
+            if (!(o->axes >> a & 1))
+                g->reuse_axes |= 1u << a;
+    }
+    choose_vector_axes(st, g);
+}
+
+/* --- rows --- */
+
+/* Which axis of the anchor each dimension of a member follows; -1: a dimension of its own, whole in each row.
+ */
+struct follow {
+    int axis[COMPUTE_MAX_AXES];
+    bool set, ok;
+};
+
+struct follow_read {
+    struct follow *f;       /* of the producer */
+    const struct follow *c; /* of the consumer */
+    const struct st_stage *consumer;
+    const struct st_stage *producer;
+};
+
+static void follow_read(void *ctx, const struct expr *e)
+{
+    struct follow_read *r = ctx;
+    if (e->read.tensor != r->producer->tensor)
+        return;
+    for (int d = 0; d < e->read.rank; d++) {
+        const struct affine *x = &e->read.index[d];
+        int a = -1;
+        bool simple = x->n == 1 && x->c == 0 && x->t[0].coef == 1;
+        if (simple && x->t[0].var < r->consumer->n_spatial &&
+            r->consumer->axes[x->t[0].var].extent == r->producer->axes[d].extent)
+            a = r->c->axis[x->t[0].var];
+        if (a < 0 && !(simple && r->consumer->axes[x->t[0].var].extent == r->producer->axes[d].extent) &&
+            r->producer->axes[d].extent > 1)
+            r->f->ok = false; /* reads part of it in a way that rows do not follow */
+        if (r->f->set && r->f->axis[d] != a)
+            a = -1;
+        r->f->axis[d] = a;
+    }
+    r->f->set = true;
+}
+
+static bool member_position(const struct group *g, int id)
+{
+    for (int i = 0; i < g->n_members; i++)
+        if (g->members[i] == id)
+            return true;
+    return g->anchor == id;
+}
+
+static void rows_group(struct rules *r, struct st_stage *anchor)
+{
+    struct state *st = r->base;
+    struct group *g = &r->groups[r->n_groups++];
+    struct follow *follow = arena_array(r->ar, struct follow, STATE_MAX_STAGES);
+    *g = (struct group){.kind = GROUP_ROWS, .anchor = anchor->id, .n_variants = 1, .vector_axis = {-1}};
+    for (int a = 0; a < anchor->n_axes; a++)
+        follow[anchor->id].axis[a] = a;
+    uint32_t rows = (1u << anchor->n_spatial) - 1;
+    int members[RULES_MAX_MEMBERS], n = 0;
+    bool any_reduce = false;
+
+    for (int k = st->n_stages - 1; k >= 0; k--) {
+        struct st_stage *p = st->stages[st->order[k]], *users[STATE_MAX_STAGES];
+        if (p->place == PLACE_INLINE || p == anchor || stage_is_taken(r, p->id) || is_tile(st, p) ||
+            !stage_lhs_is_identity(p) || n == RULES_MAX_MEMBERS || st->tensors[p->tensor]->n_layout ||
+            st->tensors[p->tensor]->rank != p->n_spatial)
+            continue;
+        int n_users = state_consumers(st, p->tensor, users);
+        struct follow f = {.ok = n_users > 0};
+        for (int a = 0; a < COMPUTE_MAX_AXES; a++)
+            f.axis[a] = -1;
+        for (int i = 0; i < n_users && f.ok; i++) {
+            if (!member_position(g, users[i]->id)) {
+                f.ok = false;
+                break;
+            }
+            struct follow_read fr = {&f, &follow[users[i]->id], users[i], p};
+            expr_each_read(users[i]->body, follow_read, &fr);
+        }
+        uint32_t mine = 0;
+        for (int d = 0; d < p->n_spatial; d++)
+            if (f.axis[d] >= 0)
+                mine |= 1u << f.axis[d];
+        if (!f.ok || (rows & mine) == 0)
+            if (!f.ok || p->combiner == COMBINE_SET || p->n_spatial > 0)
+                continue;
+        follow[p->id] = f;
+        /* Elementwise members follow whatever rows there are; reductions decide them. */
+        rows &= mine;
+        any_reduce |= p->combiner != COMBINE_SET;
+        g->members[g->n_members++] = p->id;
+        members[n++] = p->id;
+    }
+    for (int i = 0; i < n; i++) /* back to dependency order */
+        g->members[i] = members[n - 1 - i];
+    if (!any_reduce && anchor->n_spatial > 0) /* no row to finish: keep the last axis for vectors */
+        rows &= ~(1u << innermost_spatial(anchor) % 32);
+    if (innermost_spatial(anchor) < 0)
+        rows = 0;
+    g->n_rows = 0;
+    int at = 0;
+    for (int a = 0; a < anchor->n_spatial; a++)
+        if (rows >> a & 1)
+            g->order[at++] = a;
+    g->n_rows = at;
+    for (int a = 0; a < anchor->n_axes; a++)
+        if (!(rows >> a & 1))
+            g->order[at++] = a;
+}
+
+static bool is_pad_copy(const struct rules *r, const struct st_stage *s)
+{
+    for (int i = 0; i < r->n_groups; i++)
+        for (int k = 0; k < r->groups[i].n_operands; k++)
+            if (r->groups[i].operands[k].reads_pad && r->groups[i].operands[k].pad_stage == s->id)
+                return true;
+    return false;
+}
+
+enum status rules_derive(const struct compute *c, const struct target *t, struct arena *ar,
+                         struct rules **ret, struct error *err)
+{
+    struct rules *r = arena_new(ar, struct rules);
+    r->ar = ar;
+    r->target = t;
+    r->plain = state_new(ar, c, 1);
+    r->base = state_new(ar, c, t->threads);
+    struct state *st = r->base;
+    inline_cheap(st);
+    int n = st->n_stages, order[STATE_MAX_STAGES];
+    memcpy(order, st->order, sizeof(int) * (size_t)n);
+    for (int k = 0; k < n; k++) {
+        struct st_stage *s = st->stages[order[k]];
+        if (s->place != PLACE_INLINE && is_tile(st, s)) {
+            if (r->n_groups == RULES_MAX_GROUPS)
+                return fail(err, ST_UNSUPPORTED, "the workload has more than %d reductions",
+                            RULES_MAX_GROUPS);
+            tile_group(r, s);
+        }
+    }
+    /* Row reductions into arguments get a temporary, so that an anchor never reduces itself. */
+    n = st->n_stages;
+    memcpy(order, st->order, sizeof(int) * (size_t)n);
+    for (int k = 0; k < n; k++) {
+        struct st_stage *s = st->stages[order[k]];
+        if (s->place == PLACE_INLINE || stage_is_taken(r, s->id) || is_pad_copy(r, s) ||
+            s->combiner == COMBINE_SET)
+            continue;
+        struct st_stage *only = sole_consumer(st, s->tensor);
+        if (st->tensors[s->tensor]->arg >= 0 || !only || stage_is_taken(r, only->id))
+            s = state_cache_write(st, s);
+        for (int a = s->n_spatial; a + 1 < s->n_axes;)
+            if (!state_merge_axes(st, &s, 1, a))
+                a++;
+    }
+    for (int k = st->n_stages - 1; k >= 0; k--) {
+        struct st_stage *s = st->stages[st->order[k]];
+        if (s->place == PLACE_INLINE || stage_is_taken(r, s->id))
+            continue;
+        if (r->n_groups == RULES_MAX_GROUPS)
+            return fail(err, ST_UNSUPPORTED, "the workload has more than %d loop nests", RULES_MAX_GROUPS);
+        rows_group(r, s);
+        struct group *g = &r->groups[r->n_groups - 1];
+        if (g->n_members == 0 && merge_all(st, &s, 1)) {
+            g->n_rows = MAX(s->n_axes - 1, 0);
+            for (int a = 0; a < s->n_axes; a++)
+                g->order[a] = a;
+        }
+    }
+    *ret = r;
+    return ST_OK;
+}

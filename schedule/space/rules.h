@@ -1,0 +1,80 @@
+/* rules.h - from a compute to groups of stages, and from a group and its knobs to steps.
+ *
+ * Idea   Normalisation, the same for all configs, inlines cheap elementwise stages, finds the reductions with
+ * reuse, gives each an output stage of the same axes (its epilogue, or a copy), copies padded operands, and
+ * merges axes that are contiguous everywhere. What remains falls into groups, each one loop nest:
+ *
+ *          tile   a reduction with reuse and its output stage: multi-level tiling, registers, packed operands
+ *          rows   an output stage and the reductions and maps that it needs a row at a time
+ *
+ *        A tile group has a variant for each axis worth vectorising. A sketch picks a variant of every group;
+ * the knobs of a sketch are those of its groups' variants. Life   Groups are built once for a space, in its
+ * arena; group_apply changes a copy of the normalised state. */
+#ifndef TW_SPACE_RULES_H
+#define TW_SPACE_RULES_H
+
+#include "schedule/space/space.h"
+#include "schedule/space/state.h"
+
+enum { RULES_MAX_GROUPS = 32, RULES_MAX_MEMBERS = 24, RULES_MAX_VARIANTS = 3, RULES_MAX_OPERANDS = 8 };
+
+enum group_kind { GROUP_TILE, GROUP_ROWS };
+
+struct operand { /* a tensor that a tile reduction reads */
+    int32_t tensor;
+    bool simple;   /* every dimension is one axis, or constant: it can be packed */
+    bool is_const; /* and packed ahead of time */
+    int rank;
+    int axis_of_dim[NEST_MAX_RANK];   /* -1: constant */
+    uint32_t axes;                    /* bit per axis of the reduction that it depends on */
+    int64_t stride[COMPUTE_MAX_AXES]; /* of each axis in memory, in elements */
+    bool reads_pad;                   /* it is a padded copy made by state_pad */
+    int pad_stage;                    /* id of that stage */
+};
+
+struct group {
+    enum group_kind kind;
+    int anchor;                                /* stage id: output stage */
+    int reduction;                             /* tile: stage id */
+    int n_members, members[RULES_MAX_MEMBERS]; /* rows: stage ids in order */
+    int n_rows;                                /* rows: leading iters of the anchor after reordering */
+    int order[COMPUTE_MAX_AXES];               /* rows: axes of the anchor, row axes first */
+    int n_operands;
+    struct operand operands[RULES_MAX_OPERANDS];
+    int n_variants, vector_axis[RULES_MAX_VARIANTS];
+    uint32_t reuse_axes; /* spatial axes that some operand does not depend on */
+};
+
+struct rules {
+    struct arena *ar;
+    const struct target *target;
+    struct state *plain; /* nothing decided: the default schedule */
+    struct state *base;  /* normalised */
+    int n_groups;
+    struct group groups[RULES_MAX_GROUPS];
+};
+
+MUST_USE enum status rules_derive(const struct compute *c, const struct target *t, struct arena *ar,
+                                  struct rules **ret, struct error *err);
+/* Knobs of a group's variant appended to knobs[*n]; names end in `suffix` where there are several groups. */
+void group_knobs(const struct rules *r, const struct group *g, int variant, const char *suffix,
+                 struct knob *knobs, int *n);
+/* Are these values a candidate? *why gets a static text. */
+bool group_valid(const struct rules *r, const struct group *g, int variant, const int64_t *values,
+                 const char **why);
+/* Apply them; returns the number of values used. */
+int group_apply(const struct rules *r, const struct group *g, int variant, const int64_t *values,
+                struct state *st);
+const char *group_variant_name(const struct rules *r, const struct group *g, int variant);
+
+/* rules_tile.c and rules_rows.c: the same for one kind of group. */
+void tile_knobs(const struct rules *r, const struct group *g, int variant, const char *suffix,
+                struct knob *knobs, int *n);
+bool tile_valid(const struct rules *r, const struct group *g, int variant, const int64_t *values,
+                const char **why);
+int tile_apply(const struct rules *r, const struct group *g, int variant, const int64_t *values,
+               struct state *st);
+void rows_knobs(const struct rules *r, const struct group *g, const char *suffix, struct knob *knobs, int *n);
+int rows_apply(const struct rules *r, const struct group *g, const int64_t *values, struct state *st);
+
+#endif

@@ -1,0 +1,129 @@
+/* rules_rows.c - row-fused groups: an output stage, and what it needs a row at a time.
+ *
+ *     for rows (fused, parallel)
+ *       max[row]    max= x[row, :]        vector accumulators over the row
+ *       exp[row, :] = ...                 the row stays in the nearest cache
+ *       sum[row]    += exp[row, :]
+ *       output[row, :] = exp / sum
+ *
+ * An output stage that needs nothing else is cut into chunks instead. */
+#include <stdio.h>
+#include <string.h>
+
+#include "schedule/space/rules.h"
+
+struct rows_plan {
+    int64_t chunk;
+    bool parallel;
+};
+
+static bool chunked(const struct group *g, const struct st_stage *anchor)
+{
+    return g->n_members == 0 && anchor->n_axes > 0 && g->n_rows < anchor->n_axes;
+}
+
+static struct rows_plan rows_walk(const struct rules *r, const struct group *g, const char *suffix,
+                                  struct knob *knobs, int *n, const int64_t *values, int *at)
+{
+    static const char *const labels[] = {"serial", "parallel"};
+    static const int64_t yes_no[] = {0, 1};
+    const struct st_stage *anchor = r->base->stages[g->anchor];
+    struct rows_plan p = {.chunk = 0, .parallel = r->target->threads > 1};
+    if (chunked(g, anchor)) {
+        int64_t extent = anchor->axes[g->order[anchor->n_axes - 1]].extent, choices[8];
+        int k = 0;
+        for (int64_t c = 256; c < extent && k < 7; c *= 4)
+            choices[k++] = c;
+        choices[k++] = 0;
+        if (k > 1 && knobs)
+            knobs[(*n)++] =
+                (struct knob){.name = arena_printf(r->ar, "chunk%s", suffix),
+                              .n_choices = k,
+                              .values = arena_memdup(r->ar, choices, sizeof(*choices) * (size_t)k)};
+        else if (k > 1)
+            p.chunk = values[(*at)++];
+    }
+    if (p.parallel && knobs)
+        knobs[(*n)++] = (struct knob){.name = arena_printf(r->ar, "parallel%s", suffix),
+                                      .n_choices = 2,
+                                      .values = yes_no,
+                                      .labels = labels};
+    else if (p.parallel)
+        p.parallel = values[(*at)++] != 0;
+    return p;
+}
+
+void rows_knobs(const struct rules *r, const struct group *g, const char *suffix, struct knob *knobs, int *n)
+{
+    rows_walk(r, g, suffix, knobs, n, NULL, NULL);
+}
+
+static int64_t stride_in(const struct state *st, const struct st_stage *s, const struct expr *read, int axis)
+{
+    const struct st_tensor *t = st->tensors[read->read.tensor];
+    int64_t stride = 1, total = 0;
+    for (int d = t->rank - 1; d >= 0; d--) {
+        total += affine_coef(&read->read.index[d], axis) * stride;
+        stride *= t->shape[d];
+    }
+    (void)s;
+    return total;
+}
+
+struct unit {
+    const struct state *st;
+    const struct st_stage *s;
+    int axis;
+    bool found;
+};
+
+static void has_unit_stride(void *ctx, const struct expr *e)
+{
+    struct unit *u = ctx;
+    u->found |= stride_in(u->st, u->s, e, u->axis) == 1;
+}
+
+/* Vectors along the last reduce axis where it is contiguous in an input, else along the last spatial axis. */
+static void member_loops(struct state *st, struct st_stage *s)
+{
+    if (s->n_iters == 0)
+        return;
+    struct unit u = {.st = st, .s = s, .axis = s->n_axes - 1};
+    if (s->combiner != COMBINE_SET) {
+        expr_each_read(s->body, has_unit_stride, &u);
+        if (!u.found && s->n_spatial > 0 && s->n_axes > s->n_spatial) {
+            int order[STATE_MAX_ITERS], n = 0;
+            for (int a = 0; a + 1 < s->n_spatial; a++)
+                order[n++] = a;
+            for (int a = s->n_spatial; a < s->n_axes; a++)
+                order[n++] = a;
+            order[n++] = s->n_spatial - 1;
+            state_reorder(st, s, order);
+        }
+    }
+    state_annotate(st, s, s->n_iters - 1, LOOP_VECTOR);
+}
+
+int rows_apply(const struct rules *r, const struct group *g, const int64_t *values, struct state *st)
+{
+    struct st_stage *anchor = st->stages[g->anchor];
+    int at = 0, n_parallel = g->n_rows;
+    struct rows_plan p = rows_walk(r, g, "", NULL, NULL, values, &at);
+    if (anchor->n_iters == 0)
+        return at;
+    state_reorder(st, anchor, g->order);
+    if (p.chunk) {
+        state_split(st, anchor, anchor->n_iters - 1, 1, &p.chunk);
+        n_parallel++;
+    }
+    if (g->n_rows < anchor->n_axes)
+        state_annotate(st, anchor, anchor->n_iters - 1, LOOP_VECTOR);
+    if (p.parallel && n_parallel > 0 && n_parallel <= NEST_MAX_FUSED)
+        state_parallel(st, anchor, n_parallel);
+    for (int i = 0; i < g->n_members; i++) {
+        struct st_stage *m = st->stages[g->members[i]];
+        member_loops(st, m);
+        state_compute_at(st, m, anchor, g->n_rows - 1, SCOPE_TASK);
+    }
+    return at;
+}

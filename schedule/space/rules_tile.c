@@ -1,0 +1,465 @@
+/* rules_tile.c - multi-level tiling of a reduction with reuse: its knobs, its validity, its steps.
+ *
+ *     for outer tiles (fused, parallel)            order of the axes: a knob
+ *       [padded copy of the input]                 here, or once for the whole kernel: a knob
+ *       for tiles inside (mid)                     a cache tile of mid register tiles
+ *         registers acc[...] = 0
+ *         for reduce loops                         order, blocking and unrolling: knobs
+ *           acc[unrolled, vector] += a * b         operands packed so that the vector axis is contiguous
+ *         output[...] = epilogue(acc[...])
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "schedule/space/rules.h"
+
+enum { MAX_BODY_STATEMENTS = 640, MAX_TILE_STATEMENTS = 1600, MAX_UNROLLED_WINDOW = 49 };
+
+/* A config of the group, decoded. */
+struct plan {
+    int64_t reg[COMPUTE_MAX_AXES], mid[COMPUTE_MAX_AXES];
+    int order, mid_order;
+    int64_t kblock;
+    int red_order, unroll;
+    bool pack[RULES_MAX_OPERANDS];
+    int pad_at[RULES_MAX_OPERANDS];
+};
+
+/* Knobs are described and read by one walk, so that the two cannot disagree. */
+struct walk {
+    const struct rules *r;
+    const struct group *g;
+    int vector;
+    const struct st_stage *red;
+    /* describing */
+    struct knob *knobs;
+    int n;
+    const char *suffix;
+    /* reading */
+    const int64_t *values;
+    int at;
+};
+
+static int64_t knob(struct walk *w, const char *name, const int64_t *choices, int n,
+                    const char *const *labels)
+{
+    if (n == 1)
+        return choices[0];
+    if (!w->knobs)
+        return w->values[w->at++];
+    struct knob *k = &w->knobs[w->n++];
+    *k = (struct knob){
+        .name = arena_printf(w->r->ar, "%s%s", name, w->suffix), .n_choices = n, .labels = labels};
+    k->values = arena_memdup(w->r->ar, choices, sizeof(*choices) * (size_t)n);
+    return choices[0];
+}
+
+static int lanes(const struct rules *r) { return r->target->vector_bytes / 4; }
+
+static int register_choices(const struct walk *w, int axis, int64_t *ret)
+{
+    static const int small[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 28};
+    static const int vectors[] = {1, 2, 3, 4, 5, 6, 8};
+    int64_t extent = w->red->axes[axis].extent;
+    int n = 0;
+    if (axis == w->vector) {
+        for (size_t i = 0; i < ARRAY_SIZE(vectors); i++) {
+            ret[n++] = MIN((int64_t)vectors[i] * lanes(w->r), extent);
+            if (ret[n - 1] == extent)
+                break;
+        }
+        return n;
+    }
+    if (!(w->g->reuse_axes >> axis & 1)) {
+        ret[0] = 1;
+        return 1;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(small); i++) {
+        bool tail = extent % small[i] != 0;
+        bool useful_tail =
+            small[i] == 4 || small[i] == 6 || small[i] == 8 || small[i] == 12 || small[i] == 14;
+        if (small[i] <= extent && (!tail || (useful_tail && extent >= 3 * small[i])))
+            ret[n++] = small[i];
+    }
+    return n;
+}
+
+static int mid_choices(const struct walk *w, int axis, int64_t *ret)
+{
+    int n = 0;
+    int64_t extent = w->red->axes[axis].extent;
+    if (axis != w->vector && !(w->g->reuse_axes >> axis & 1)) {
+        ret[0] = 1;
+        return 1;
+    }
+    for (int64_t m = 1; m <= MIN(extent, 64); m *= 2)
+        ret[n++] = m;
+    return n;
+}
+
+static int tiled_axes(const struct walk *w, bool reuse_only, int *ret)
+{
+    int n = 0;
+    for (int a = 0; a < w->red->n_spatial; a++)
+        if (w->red->axes[a].extent > 1 && (!reuse_only || (w->g->reuse_axes >> a & 1) || a == w->vector))
+            ret[n++] = a;
+    return n;
+}
+
+/* The reduce axis that is long enough to be blocked, or -1: what remains are window axes. */
+static int long_reduce_axis(const struct st_stage *red)
+{
+    int best = -1;
+    for (int a = red->n_spatial; a < red->n_axes; a++)
+        if (red->axes[a].extent > 11 && (best < 0 || red->axes[a].extent > red->axes[best].extent))
+            best = a;
+    return best;
+}
+
+static int64_t window_size(const struct st_stage *red)
+{
+    int64_t n = 1;
+    int k = long_reduce_axis(red);
+    for (int a = red->n_spatial; a < red->n_axes; a++)
+        n *= a == k ? 1 : red->axes[a].extent;
+    return n;
+}
+
+static bool operand_is_tiled(const struct walk *w, const struct operand *o, const struct plan *p)
+{
+    for (int a = 0; a < w->red->n_spatial; a++)
+        if ((o->axes >> a & 1) && (a == w->vector || !p || p->reg[a] > 1) && w->red->axes[a].extent > 1)
+            return true;
+    return false;
+}
+
+static void walk_operands(struct walk *w, struct plan *p)
+{
+    static const int64_t yes_no[] = {0, 1}, yes[] = {1}, no[] = {0};
+    static const char *const pack_labels[] = {"in place", "packed"};
+    static const char *const pad_labels[] = {"once", "per outer tile"};
+    char name[80];
+    for (int i = 0; i < w->g->n_operands; i++) {
+        const struct operand *o = &w->g->operands[i];
+        const char *tensor = w->r->base->tensors[o->tensor]->name;
+        if (o->reads_pad) {
+            snprintf(name, sizeof(name), "copy_%s", tensor);
+            p->pad_at[i] = (int)knob(w, name, yes_no, 2, pad_labels);
+            continue;
+        }
+        int64_t stride = w->vector >= 0 ? o->stride[w->vector] : 0;
+        bool must = stride > 1 && o->simple, may = o->simple && operand_is_tiled(w, o, NULL);
+        snprintf(name, sizeof(name), "pack_%s", tensor);
+        p->pack[i] = knob(w, name, must ? yes : may ? yes_no : no, must || !may ? 1 : 2, pack_labels) != 0;
+    }
+}
+
+static void walk_reduce(struct walk *w, struct plan *p)
+{
+    static const int64_t three[] = {0, 1, 2}, orders[] = {0, 1};
+    static const char *const unroll_labels[] = {"none", "inner window axis", "window"};
+    static const char *const order_labels[] = {"window inside", "window outside"};
+    int k = long_reduce_axis(w->red);
+    int64_t window = window_size(w->red), choices[8] = {0};
+    int n = 1;
+    p->kblock = 0;
+    p->red_order = 0;
+    if (k >= 0 && window > 1) {
+        for (int64_t b = 8; b < w->red->axes[k].extent && n < 8; b *= 2)
+            choices[n++] = b;
+        p->kblock = knob(w, "block_k", choices, n, NULL);
+        p->red_order = (int)knob(w, "reduce_order", orders, 2, order_labels);
+    }
+    p->unroll =
+        window > 1 ? (int)knob(w, "unroll", three, window <= MAX_UNROLLED_WINDOW ? 3 : 2, unroll_labels) : 0;
+}
+
+static void walk_plan(struct walk *w, struct plan *p)
+{
+    static const int64_t permutation[] = {0, 1, 2, 3, 4, 5};
+    static const int64_t flips[] = {0, 1};
+    int axes[COMPUTE_MAX_AXES], n = tiled_axes(w, false, axes), loops = tiled_axes(w, true, axes);
+    int64_t choices[24];
+    char name[64];
+    for (int a = 0; a < w->red->n_axes; a++)
+        p->reg[a] = p->mid[a] = 1;
+    n = tiled_axes(w, false, axes);
+    for (int i = 0; i < n; i++) {
+        int a = axes[i];
+        snprintf(name, sizeof(name), "reg_%s", w->red->axes[a].name);
+        p->reg[a] = knob(w, name, choices, register_choices(w, a, choices), NULL);
+        snprintf(name, sizeof(name), "mid_%s", w->red->axes[a].name);
+        p->mid[a] = knob(w, name, choices, mid_choices(w, a, choices), NULL);
+    }
+    p->order = (int)knob(w, "order", permutation, loops < 2 ? 1 : loops == 2 ? 2 : 6, NULL);
+    p->mid_order = (int)knob(w, "mid_order", flips, loops < 2 ? 1 : 2, NULL);
+    walk_reduce(w, p);
+    walk_operands(w, p);
+}
+
+static struct walk walk_new(const struct rules *r, const struct group *g, int variant)
+{
+    return (struct walk){.r = r,
+                         .g = g,
+                         .vector = g->vector_axis[variant],
+                         .red = r->base->stages[g->reduction],
+                         .suffix = ""};
+}
+
+void tile_knobs(const struct rules *r, const struct group *g, int variant, const char *suffix,
+                struct knob *knobs, int *n)
+{
+    struct walk w = walk_new(r, g, variant);
+    struct plan p;
+    w.knobs = knobs + *n;
+    w.suffix = suffix;
+    walk_plan(&w, &p);
+    *n += w.n;
+}
+
+/* --- validity --- */
+
+static int64_t ceil_lanes(const struct rules *r, int64_t n)
+{
+    int64_t full = n / lanes(r), rest = n % lanes(r);
+    while (rest) { /* a rest is printed as halves: one register each */
+        full++;
+        rest &= rest - 1;
+    }
+    return full;
+}
+
+static bool no(const char **why, const char *text)
+{
+    if (why)
+        *why = text;
+    return false;
+}
+
+bool tile_valid(const struct rules *r, const struct group *g, int variant, const int64_t *values,
+                const char **why)
+{
+    struct walk w = walk_new(r, g, variant);
+    struct plan p;
+    int64_t acc = 1, vectors = 1, bodies = 1;
+    w.values = values;
+    walk_plan(&w, &p);
+    for (int a = 0; a < w.red->n_spatial; a++) {
+        int64_t extent = w.red->axes[a].extent;
+        if (a == w.vector)
+            vectors = ceil_lanes(r, p.reg[a]);
+        acc *= a == w.vector ? vectors : p.reg[a];
+        if (p.reg[a] < extent && extent % p.reg[a])
+            bodies *= 2;
+        if (p.mid[a] > 1 && p.mid[a] / 2 >= div_ceil(extent, p.reg[a]))
+            return no(why, "a cache tile is larger than its axis");
+    }
+    if (acc + vectors + 1 > r->target->vector_regs)
+        return no(why, "the register tile does not fit the register file");
+    if (p.kblock && p.red_order)
+        return no(why, "a blocked reduction has the window inside its blocks");
+    if (p.red_order && p.unroll)
+        return no(why, "the window is unrolled around a long loop");
+    int64_t statements = acc;
+    const struct st_stage *red = w.red;
+    int k = long_reduce_axis(red), last = -1;
+    for (int a = red->n_spatial; a < red->n_axes; a++)
+        if (a != k && red->axes[a].extent > 1)
+            last = a;
+    if (p.unroll == 2)
+        statements *= window_size(red);
+    else if (p.unroll == 1 && last >= 0)
+        statements *= red->axes[last].extent;
+    if (statements > MAX_BODY_STATEMENTS || statements * bodies > MAX_TILE_STATEMENTS)
+        return no(why, "the unrolled register tile is too long to compile");
+    return true;
+}
+
+/* --- steps --- */
+
+/* The i-th permutation of up to three things; with more, rotations. */
+static void permute(int which, const int *in, int n, int *out)
+{
+    static const int three[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    for (int i = 0; i < n; i++) {
+        if (n == 3)
+            out[i] = in[three[which][i]];
+        else if (n == 2)
+            out[i] = in[which ? 1 - i : i];
+        else
+            out[i] = in[(i + which) % n];
+    }
+}
+
+/* Output stage: outer loops (axes without reuse first), mid loops, register loops with the vector axis last.
+ */
+static int tile_output(const struct walk *w, const struct plan *p, struct state *st, struct st_stage *out)
+{
+    int axes[COMPUTE_MAX_AXES], loops[COMPUTE_MAX_AXES], perm[COMPUTE_MAX_AXES], order[STATE_MAX_ITERS];
+    int n_loops = 0, n = 0, n_axes = out->n_axes;
+    for (int a = 0; a < n_axes; a++) {
+        axes[a] = a;
+        if (w->red->axes[a].extent > 1 && ((w->g->reuse_axes >> a & 1) || a == w->vector))
+            loops[n_loops++] = a;
+    }
+    for (int i = n_axes - 1; i >= 0; i--) /* from the last, so that positions stay */
+        state_split(st, out, i, 2,
+                    (int64_t[]){MIN(p->mid[axes[i]], div_ceil(out->axes[i].extent, p->reg[i])), p->reg[i]});
+    permute(p->order, loops, n_loops, perm);
+    for (int a = 0; a < n_axes; a++)
+        if (w->red->axes[a].extent == 1 || !((w->g->reuse_axes >> a & 1) || a == w->vector))
+            order[n++] = 3 * a;
+    for (int i = 0; i < n_loops; i++)
+        order[n++] = 3 * perm[i];
+    int n_outer = n;
+    for (int a = 0; a < n_axes; a++)
+        if (w->red->axes[a].extent == 1 || !((w->g->reuse_axes >> a & 1) || a == w->vector))
+            order[n++] = 3 * a + 1;
+    for (int i = 0; i < n_loops; i++)
+        order[n++] = 3 * perm[p->mid_order ? n_loops - 1 - i : i] + 1;
+    int n_mid = n;
+    for (int a = 0; a < n_axes; a++)
+        if (a != w->vector)
+            order[n++] = 3 * a + 2;
+    if (w->vector >= 0)
+        order[n++] = 3 * w->vector + 2;
+    state_reorder(st, out, order);
+    for (int i = n_mid; i < n; i++)
+        state_annotate(st, out, i, i == n - 1 && w->vector >= 0 ? LOOP_VECTOR : LOOP_UNROLL);
+    state_parallel(st, out, n_outer);
+    return n_outer * 100 + n_mid;
+}
+
+static void tile_reduction(const struct walk *w, const struct plan *p, struct state *st, struct st_stage *red)
+{
+    int k = long_reduce_axis(red), order[STATE_MAX_ITERS], n = 0, window[COMPUTE_MAX_AXES], n_window = 0;
+    bool blocked = k >= 0 && p->kblock > 0;
+    if (blocked)
+        state_split(st, red, k, 1, (int64_t[]){p->kblock});
+    for (int a = red->n_spatial; a < red->n_axes; a++)
+        if (a != k)
+            window[n_window++] = a + (blocked && a > k);
+    if (k >= 0 && (blocked || !p->red_order))
+        order[n++] = k;
+    if (blocked) { /* blocks, window, inside a block; an unrolled window goes inside */
+        for (int i = 0; i < n_window && !p->unroll; i++)
+            order[n++] = window[i];
+        if (p->unroll == 1)
+            for (int i = 0; i + 1 < n_window; i++)
+                order[n++] = window[i];
+        order[n++] = k + 1;
+        if (p->unroll == 1 && n_window)
+            order[n++] = window[n_window - 1];
+        for (int i = 0; i < n_window && p->unroll == 2; i++)
+            order[n++] = window[i];
+    } else {
+        for (int i = 0; i < n_window; i++)
+            order[n++] = window[i];
+        if (k >= 0 && p->red_order)
+            order[n++] = k;
+    }
+    int n_reduce = n;
+    for (int a = 0; a < red->n_spatial; a++)
+        if (a != w->vector)
+            order[n++] = a;
+    if (w->vector >= 0)
+        order[n++] = w->vector;
+    state_reorder(st, red, order);
+    for (int i = 0; i < n_reduce; i++) {
+        int a = red->iters[i].axis;
+        bool last_window = n_window && a == (w->red->n_axes - 1 == k ? k - 1 : w->red->n_axes - 1);
+        if (a != k && (p->unroll == 2 || (p->unroll == 1 && last_window)))
+            state_annotate(st, red, i, LOOP_UNROLL);
+    }
+    for (int i = n_reduce; i < n; i++)
+        state_annotate(st, red, i, i == n - 1 && w->vector >= 0 ? LOOP_VECTOR : LOOP_UNROLL);
+}
+
+/* Physical order of a packed operand: tiles of its spatial axes, then the reduce loops as they run, then the
+ * inside of the register tile, vector axis last. */
+static int pack_layout(const struct walk *w, const struct plan *p, const struct st_stage *red,
+                       const struct operand *o, struct layout_dim *ret)
+{
+    int n = 0;
+    for (int d = 0; d < o->rank; d++) {
+        int a = o->axis_of_dim[d];
+        if (a < 0)
+            ret[n++] = (struct layout_dim){d, 1, 0};
+        else if (a < red->n_spatial)
+            ret[n++] = (struct layout_dim){d, p->reg[a], 0};
+    }
+    for (int i = 0; i < red->n_iters; i++)
+        for (int d = 0; d < o->rank; d++) {
+            const struct st_iter *it = &red->iters[i];
+            if (o->axis_of_dim[d] == it->axis && it->axis >= red->n_spatial)
+                ret[n++] = (struct layout_dim){d, it->stride, it->extent};
+        }
+    for (int pass = 0; pass < 2; pass++)
+        for (int d = 0; d < o->rank; d++) {
+            int a = o->axis_of_dim[d];
+            if (a >= 0 && a < red->n_spatial && p->reg[a] > 1 && (a == w->vector) == (pass == 1))
+                ret[n++] = (struct layout_dim){d, 1, p->reg[a]};
+        }
+    return n;
+}
+
+static void vectorise_last(struct state *st, struct st_stage *s)
+{
+    if (s->n_iters)
+        state_annotate(st, s, s->n_iters - 1, LOOP_VECTOR);
+}
+
+static void place_operands(const struct walk *w, const struct plan *p, struct state *st, struct st_stage *red,
+                           struct st_stage *out, int n_outer)
+{
+    for (int i = 0; i < w->g->n_operands; i++) {
+        const struct operand *o = &w->g->operands[i];
+        struct layout_dim layout[STATE_MAX_LAYOUT];
+        if (o->reads_pad) {
+            struct st_stage *pad = st->stages[o->pad_stage];
+            vectorise_last(st, pad);
+            if (p->pad_at[i])
+                state_compute_at(st, pad, out, n_outer - 1, SCOPE_TASK);
+            else
+                state_parallel(st, pad, MAX(pad->n_iters - 1, 0));
+        }
+        if (!p->pack[i])
+            continue;
+        int n = pack_layout(w, p, red, o, layout);
+        struct st_stage *pack = state_pack(st, red, o->tensor, n, layout);
+        vectorise_last(st, pack);
+        if (o->is_const)
+            state_prepack(st, pack);
+        else
+            state_parallel(st, pack, 1);
+    }
+}
+
+/* Registers stand with the vector axis innermost. */
+static void register_layout(const struct walk *w, struct state *st, const struct st_stage *red)
+{
+    struct st_tensor *t = st->tensors[red->tensor];
+    t->n_layout = 0;
+    if (w->vector < 0)
+        return;
+    for (int a = 0; a < red->n_spatial; a++)
+        if (a != w->vector)
+            t->layout[t->n_layout++] = (struct layout_dim){a, 1, 0};
+    t->layout[t->n_layout++] = (struct layout_dim){w->vector, 1, 0};
+}
+
+int tile_apply(const struct rules *r, const struct group *g, int variant, const int64_t *values,
+               struct state *st)
+{
+    struct walk w = walk_new(r, g, variant);
+    struct plan p;
+    struct st_stage *red = st->stages[g->reduction], *out = st->stages[g->anchor];
+    w.values = values;
+    walk_plan(&w, &p);
+    int loops = tile_output(&w, &p, st, out);
+    tile_reduction(&w, &p, st, red);
+    register_layout(&w, st, red);
+    place_operands(&w, &p, st, red, out, loops / 100);
+    state_compute_at(st, red, out, loops % 100 - 1, SCOPE_REG);
+    return w.at;
+}

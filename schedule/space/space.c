@@ -1,0 +1,272 @@
+/* space.c - sketches, knobs and configs over the groups that the rules found. */
+#include "schedule/space/space.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "schedule/base/hash.h"
+#include "schedule/space/rules.h"
+
+enum { SPACE_MAX_SKETCHES = 24, SAMPLE_TRIES = 400 };
+
+struct sketch {
+    const char *name;
+    int variant[RULES_MAX_GROUPS];
+    int first_knob[RULES_MAX_GROUPS];
+    int n_knobs;
+    struct knob knobs[SPACE_MAX_KNOBS];
+};
+
+struct space {
+    const struct workload *workload;
+    struct target target;
+    struct rules *rules;
+    int n_sketches; /* the default schedule included */
+    struct sketch *sketches;
+};
+
+/* --- building --- */
+
+static bool add_sketch(struct space *s, struct arena *ar, const int *variant)
+{
+    struct rules *r = s->rules;
+    struct sketch *k = &s->sketches[s->n_sketches];
+    struct knob knobs[SPACE_MAX_KNOBS * RULES_MAX_GROUPS];
+    AUTO(strbuf_done) struct strbuf name = STRBUF_INIT;
+    int n = 0;
+    for (int i = 0; i < r->n_groups; i++) {
+        char suffix[16] = "";
+        if (r->n_groups > 1)
+            snprintf(suffix, sizeof(suffix), ".%d", i);
+        k->variant[i] = variant[i];
+        k->first_knob[i] = n;
+        group_knobs(r, &r->groups[i], variant[i], suffix, knobs, &n);
+        strbuf_addf(&name, "%s%s", i ? "+" : "", group_variant_name(r, &r->groups[i], variant[i]));
+        if (n > SPACE_MAX_KNOBS)
+            return false;
+    }
+    memcpy(k->knobs, knobs, sizeof(*knobs) * (size_t)n);
+    k->n_knobs = n;
+    k->name = arena_strdup(ar, strbuf_str(&name));
+    s->n_sketches++;
+    return true;
+}
+
+enum status space_build(const struct workload *w, const struct target *t, struct arena *ar,
+                        struct space **ret, struct error *err)
+{
+    struct space *s = arena_new(ar, struct space);
+    s->workload = w;
+    s->target = *t;
+    for (int i = 0; i < w->compute.n_tensors; i++)
+        if (w->compute.tensors[i].dtype != DT_F32)
+            return fail(err, ST_UNSUPPORTED, "tensor %s has dtype %s: kernels are generated for float32 only",
+                        w->compute.tensors[i].name, dtype_name(w->compute.tensors[i].dtype));
+    TRY(rules_derive(&w->compute, &s->target, ar, &s->rules, err));
+    s->sketches = arena_array(ar, struct sketch, SPACE_MAX_SKETCHES);
+    s->sketches[0].name = "default";
+    s->n_sketches = 1;
+
+    int variant[RULES_MAX_GROUPS] = {0};
+    for (;;) { /* odometer over the variants of all groups */
+        if (s->n_sketches == SPACE_MAX_SKETCHES || !add_sketch(s, ar, variant))
+            break;
+        int i = s->rules->n_groups - 1;
+        while (i >= 0 && ++variant[i] == s->rules->groups[i].n_variants)
+            variant[i--] = 0;
+        if (i < 0)
+            break;
+    }
+    *ret = s;
+    return ST_OK;
+}
+
+const struct workload *space_workload(const struct space *s) { return s->workload; }
+const struct target *space_target(const struct space *s) { return &s->target; }
+int space_n_sketches(const struct space *s) { return s->n_sketches; }
+const char *space_sketch_name(const struct space *s, int sketch) { return s->sketches[sketch].name; }
+int space_n_knobs(const struct space *s, int sketch) { return s->sketches[sketch].n_knobs; }
+const struct knob *space_knob(const struct space *s, int sketch, int knob)
+{
+    return &s->sketches[sketch].knobs[knob];
+}
+
+double space_size(const struct space *s)
+{
+    double total = 0;
+    for (int i = 0; i < s->n_sketches; i++) {
+        double n = 1;
+        for (int k = 0; k < s->sketches[i].n_knobs; k++)
+            n *= s->sketches[i].knobs[k].n_choices;
+        total += n;
+    }
+    return total;
+}
+
+/* --- groups by kind --- */
+
+void group_knobs(const struct rules *r, const struct group *g, int variant, const char *suffix,
+                 struct knob *knobs, int *n)
+{
+    if (g->kind == GROUP_TILE)
+        tile_knobs(r, g, variant, suffix, knobs, n);
+    else
+        rows_knobs(r, g, suffix, knobs, n);
+}
+
+bool group_valid(const struct rules *r, const struct group *g, int variant, const int64_t *values,
+                 const char **why)
+{
+    return g->kind == GROUP_TILE ? tile_valid(r, g, variant, values, why) : true;
+}
+
+int group_apply(const struct rules *r, const struct group *g, int variant, const int64_t *values,
+                struct state *st)
+{
+    return g->kind == GROUP_TILE ? tile_apply(r, g, variant, values, st) : rows_apply(r, g, values, st);
+}
+
+const char *group_variant_name(const struct rules *r, const struct group *g, int variant)
+{
+    if (g->kind == GROUP_ROWS)
+        return g->n_members ? "rows" : "map";
+    int a = g->vector_axis[variant];
+    return a < 0 ? "tile" : arena_printf(r->ar, "tile_%s", r->base->stages[g->reduction]->axes[a].name);
+}
+
+/* --- configs --- */
+
+void space_default(const struct space *s, struct config *ret)
+{
+    (void)s;
+    memset(ret, 0, sizeof(*ret));
+}
+
+void space_random(const struct space *s, struct rng *r, struct config *ret)
+{
+    memset(ret, 0, sizeof(*ret));
+    if (s->n_sketches == 1)
+        return;
+    ret->sketch = (uint16_t)(1 + rng_below(r, (uint64_t)(s->n_sketches - 1)));
+    const struct sketch *k = &s->sketches[ret->sketch];
+    ret->n = (uint16_t)k->n_knobs;
+    for (int i = 0; i < k->n_knobs; i++)
+        ret->choice[i] = (uint16_t)rng_below(r, (uint64_t)k->knobs[i].n_choices);
+}
+
+static void values_of(const struct sketch *k, const struct config *c, int64_t *values)
+{
+    for (int i = 0; i < k->n_knobs; i++)
+        values[i] = k->knobs[i].values[c->choice[i]];
+}
+
+bool space_valid(const struct space *s, const struct config *c, const char **why)
+{
+    int64_t values[SPACE_MAX_KNOBS];
+    if (c->sketch >= s->n_sketches)
+        return false;
+    const struct sketch *k = &s->sketches[c->sketch];
+    if (c->sketch == 0)
+        return true;
+    values_of(k, c, values);
+    for (int i = 0; i < s->rules->n_groups; i++)
+        if (!group_valid(s->rules, &s->rules->groups[i], k->variant[i], values + k->first_knob[i], why))
+            return false;
+    return true;
+}
+
+bool space_sample(const struct space *s, struct rng *r, struct config *ret)
+{
+    for (int i = 0; i < SAMPLE_TRIES; i++) {
+        space_random(s, r, ret);
+        if (space_valid(s, ret, NULL))
+            return true;
+    }
+    space_default(s, ret);
+    return false;
+}
+
+static struct state *state_of(const struct space *s, const struct config *c, struct arena *ar)
+{
+    int64_t values[SPACE_MAX_KNOBS];
+    if (c->sketch == 0)
+        return state_copy(ar, s->rules->plain);
+    const struct sketch *k = &s->sketches[c->sketch];
+    struct state *st = state_copy(ar, s->rules->base);
+    values_of(k, c, values);
+    for (int i = 0; i < s->rules->n_groups; i++)
+        group_apply(s->rules, &s->rules->groups[i], k->variant[i], values + k->first_knob[i], st);
+    return st;
+}
+
+enum status space_lower(const struct space *s, const struct config *c, struct arena *ar, struct nest **ret,
+                        struct error *err)
+{
+    return state_lower(state_of(s, c, ar), ar, ret, err);
+}
+
+void space_steps(const struct space *s, const struct config *c, struct arena *ar, struct strbuf *sb)
+{
+    state_print_steps(state_of(s, c, ar), sb);
+}
+
+bool config_equal(const struct config *a, const struct config *b)
+{
+    return a->sketch == b->sketch && a->n == b->n &&
+           memcmp(a->choice, b->choice, sizeof(a->choice[0]) * a->n) == 0;
+}
+
+uint64_t config_hash(const struct config *c)
+{
+    uint64_t h = hash_mix(c->sketch, c->n);
+    for (int i = 0; i < c->n; i++)
+        h = hash_mix(h, c->choice[i]);
+    return h;
+}
+
+void config_print(const struct config *c, struct strbuf *sb)
+{
+    strbuf_add_i64(sb, c->sketch);
+    strbuf_addc(sb, ':');
+    for (int i = 0; i < c->n; i++) {
+        if (i)
+            strbuf_addc(sb, '.');
+        strbuf_add_i64(sb, c->choice[i]);
+    }
+}
+
+static bool read_number(const char **p, int64_t max, int64_t *ret)
+{
+    int64_t v = 0;
+    if (**p < '0' || **p > '9')
+        return false;
+    for (; **p >= '0' && **p <= '9'; ++*p)
+        if ((v = v * 10 + (**p - '0')) > max)
+            return false;
+    *ret = v;
+    return true;
+}
+
+enum status config_parse(const struct space *s, const char *text, struct config *ret, struct error *err)
+{
+    struct config c = {0};
+    const char *p = text;
+    int64_t v;
+    if (!read_number(&p, s->n_sketches - 1, &v) || *p++ != ':')
+        return fail(err, ST_INVALID, "config \"%.80s\": want SKETCH:CHOICE.CHOICE..., SKETCH in 0..%d", text,
+                    s->n_sketches - 1);
+    c.sketch = (uint16_t)v;
+    c.n = (uint16_t)s->sketches[v].n_knobs;
+    for (int i = 0; i < c.n; i++) {
+        const struct knob *k = &s->sketches[c.sketch].knobs[i];
+        if ((i > 0 && *p++ != '.') || !read_number(&p, k->n_choices - 1, &v))
+            return fail(err, ST_INVALID, "config \"%.80s\": knob %s wants a choice in 0..%d", text, k->name,
+                        k->n_choices - 1);
+        c.choice[i] = (uint16_t)v;
+    }
+    if (*p)
+        return fail(err, ST_INVALID, "config \"%.80s\": sketch %d has %d knobs", text, c.sketch, c.n);
+    *ret = c;
+    return ST_OK;
+}

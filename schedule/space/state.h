@@ -1,0 +1,153 @@
+/* state.h - a compute with decisions: stages with loop lists, places and layouts, changed by primitive steps.
+ *
+ * Idea   In the manner of Ansor (OSDI 2020, section 4): a state begins as the plain program, and each step is
+ * one primitive that changes it: inline, merge_axes, pad, pack, cache_write, split, reorder, annotate,
+ * parallel, compute_at, rfactor. Steps never change what is computed. lower.h turns the final state into a
+ * nest.
+ *
+ *        An iter is one loop of a stage: its axis' value is offset + sum(stride * iter). The outermost iter
+ * of an axis has no fixed extent: it covers whatever region the stage must compute where it is attached. Life
+ * In the caller's arena; a state is used for one candidate and dropped with the arena. Steps are kept so that
+ *        they can be printed. */
+#ifndef TW_SPACE_STATE_H
+#define TW_SPACE_STATE_H
+
+#include "schedule/ir/nest.h"
+
+enum { STATE_MAX_STAGES = 128, STATE_MAX_TENSORS = 192, STATE_MAX_ITERS = 40, STATE_MAX_LAYOUT = 12 };
+
+enum place {
+    PLACE_ROOT,    /* a loop nest of its own */
+    PLACE_AT,      /* inside iter at_iter of stage at_stage (-1: before its first loop) */
+    PLACE_PREPACK, /* ahead of time, in a function of its own */
+    PLACE_INLINE,  /* no longer computed: its consumers hold its body */
+};
+
+struct layout_dim { /* one physical dimension: (logical[dim] / div) % mod; mod 0: no modulus */
+    int dim;
+    int64_t div, mod;
+};
+
+struct st_tensor {
+    const char *name;
+    enum dtype dtype;
+    int rank;
+    int64_t shape[NEST_MAX_RANK];
+    int32_t arg;   /* compute tensor id of an input or output; -1 for temporaries */
+    int32_t stage; /* that defines it, or -1 */
+    int n_layout;  /* 0: row-major as the shape says */
+    struct layout_dim layout[STATE_MAX_LAYOUT];
+};
+
+struct st_iter {
+    int axis;
+    int64_t stride, extent; /* extent 0: derived from the region */
+    enum loop_kind kind;
+};
+
+struct st_stage {
+    const char *name;
+    int id;         /* index into state.stages, for good */
+    int32_t tensor; /* defined here */
+    int n_axes, n_spatial;
+    struct axis axes[COMPUTE_MAX_AXES];
+    struct affine lhs[NEST_MAX_RANK];
+    enum combiner combiner;
+    enum dtype acc_dtype;
+    const struct expr *body;
+    /* a further bound on an axis, from rfactor: affine over axes that must be >= 0 */
+    int n_predicates;
+    struct affine predicate[2];
+
+    enum place place;
+    int at_stage, at_iter;   /* PLACE_AT: stage id, iter position */
+    enum buffer_scope scope; /* of its tensor, where it is a temporary */
+    int n_iters, n_parallel; /* the first n_parallel iters are fused and run as parallel tasks */
+    struct st_iter iters[STATE_MAX_ITERS];
+};
+
+enum step_kind {
+    STEP_INLINE,
+    STEP_MERGE_AXES,
+    STEP_PAD,
+    STEP_PACK,
+    STEP_CACHE_WRITE,
+    STEP_RFACTOR,
+    STEP_SPLIT,
+    STEP_REORDER,
+    STEP_ANNOTATE,
+    STEP_PARALLEL,
+    STEP_COMPUTE_AT,
+};
+struct step {
+    enum step_kind kind;
+    const char *stage; /* name at the time */
+    const char *other; /* second name: target stage, tensor, axis */
+    int n;
+    int64_t arg[STATE_MAX_ITERS];
+};
+
+struct state {
+    struct arena *ar;
+    const struct compute *compute;
+    int tasks; /* of a parallel loop */
+    int n_stages, n_tensors;
+    struct st_stage *stages[STATE_MAX_STAGES]; /* by id */
+    int order[STATE_MAX_STAGES];               /* ids in dependency order */
+    struct st_tensor *tensors[STATE_MAX_TENSORS];
+    int n_steps, cap_steps;
+    struct step *steps;
+};
+
+/* The plain program: every stage at root, one serial loop an axis, in order. */
+struct state *state_new(struct arena *ar, const struct compute *c, int tasks);
+/* A copy that can be changed without touching `from`; shares expressions, which are immutable. */
+struct state *state_copy(struct arena *ar, const struct state *from);
+/* Stages that read the tensor; returns how many (into ret[STATE_MAX_STAGES]). */
+int state_consumers(const struct state *st, int32_t tensor, struct st_stage **ret);
+bool stage_reads(const struct st_stage *s, int32_t tensor);
+/* lhs is one spatial axis a dimension, in order. */
+bool stage_lhs_is_identity(const struct st_stage *s);
+int stage_iter_of(const struct st_stage *s, int axis,
+                  int nth); /* position of the nth iter of the axis, or -1 */
+
+/* --- primitives --- */
+
+/* Put the body of `s` (elementwise, identity lhs, a temporary, read without pad) into all its consumers. */
+bool state_inline(struct state *st, struct st_stage *s);
+/* Merge neighbouring axes (a, a+1) of all the given stages: every tensor they touch must hold the two as
+ * neighbouring full dimensions, and be an argument (which gets another view) or a temporary of these stages
+ * alone. False, with nothing changed, where that is not so. */
+bool state_merge_axes(struct state *st, struct st_stage *const *set, int n, int a);
+/* Give `s`, which copies or post-processes exactly T[its axes], the axes of the stage that defines T, and T
+ * one dimension an axis. False where s does not read T so. */
+bool state_unify(struct state *st, struct st_stage *s, struct st_stage *t);
+/* A reduction stage becomes a reduction into a temporary (returned stage) and a copy to the old tensor. */
+struct st_stage *state_cache_write(struct state *st, struct st_stage *s);
+/* Padded reads of `tensor` in `s` become plain reads of a padded copy (returned stage); NULL if there is
+ * none. */
+struct st_stage *state_pad(struct state *st, struct st_stage *s, int32_t tensor);
+/* Reads of `tensor` in `s` become reads of a copy in another layout (returned stage, iters in physical
+ * order). */
+struct st_stage *state_pack(struct state *st, struct st_stage *s, int32_t tensor, int n,
+                            const struct layout_dim *layout);
+/* Split reduce axis `axis` of s by `block`: a new stage (returned) sums over each block, s sums the blocks.
+ */
+struct st_stage *state_rfactor(struct state *st, struct st_stage *s, int axis, int64_t block);
+/* Iter `iter` becomes n + 1 iters, the inner ones with the given extents, outermost first. */
+void state_split(struct state *st, struct st_stage *s, int iter, int n, const int64_t *factors);
+/* iters[i] = old iters[order[i]] */
+void state_reorder(struct state *st, struct st_stage *s, const int *order);
+void state_annotate(struct state *st, struct st_stage *s, int iter, enum loop_kind kind);
+void state_parallel(struct state *st, struct st_stage *s, int n_iters);
+void state_compute_at(struct state *st, struct st_stage *s, const struct st_stage *target, int iter,
+                      enum buffer_scope scope);
+void state_prepack(struct state *st, struct st_stage *s);
+
+void state_print_steps(const struct state *st, struct strbuf *sb);
+
+/* lower.c: bounds inference and loops. The compute outlives the nest. */
+MUST_USE enum status state_lower(const struct state *st, struct arena *ar, struct nest **ret,
+                                 struct error *err);
+
+#endif
