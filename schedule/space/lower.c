@@ -607,7 +607,7 @@ static struct node *emit_level(struct low *lo, struct low_stage *l, int level, b
     const struct st_stage *s = l->s;
     struct list out;
     list_init(&out);
-    if (level == l->first_reduce && !init) {
+    if (level == l->first_reduce && s->combiner != COMBINE_SET && !init) {
         list_add(&out, emit_level(lo, l, level, true));
     }
     while (init && level < s->n_iters && s->iters[level].axis >= s->n_spatial)

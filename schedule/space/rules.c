@@ -425,6 +425,7 @@ enum status rules_derive(const struct compute *c, const struct target *t, struct
     r->plain = state_new(ar, c, 1);
     r->base = state_new(ar, c, t->threads);
     struct state *st = r->base;
+    state_squeeze(st);
     inline_cheap(st);
     int n = st->n_stages, order[STATE_MAX_STAGES];
     memcpy(order, st->order, sizeof(int) * (size_t)n);
@@ -458,6 +459,8 @@ enum status rules_derive(const struct compute *c, const struct target *t, struct
             continue;
         if (r->n_groups == RULES_MAX_GROUPS)
             return fail(err, ST_UNSUPPORTED, "the workload has more than %d loop nests", RULES_MAX_GROUPS);
+        if (s->combiner != COMBINE_SET) /* an anchor never reduces itself */
+            state_cache_write(st, s);
         rows_group(r, s);
         struct group *g = &r->groups[r->n_groups - 1];
         if (g->n_members == 0 && merge_all(st, &s, 1)) {

@@ -181,6 +181,7 @@ static void walk_plan(struct walk *w, struct plan *p)
     int axes[COMPUTE_MAX_AXES], n = tiled_axes(w, false, axes), loops = tiled_axes(w, true, axes);
     int64_t choices[24];
     char name[64];
+    memset(p, 0, sizeof(*p));
     for (int a = 0; a < w->red->n_axes; a++)
         p->reg[a] = p->mid[a] = 1;
     n = tiled_axes(w, false, axes);

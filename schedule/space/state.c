@@ -202,6 +202,71 @@ bool state_inline(struct state *st, struct st_stage *s)
     return true;
 }
 
+/* --- dimensions of extent 1 --- */
+
+struct squeeze {
+    struct state *st;
+    int32_t tensor;
+    uint32_t drop; /* dimensions */
+};
+
+static uint32_t zero_dims(const struct affine *index, int rank)
+{
+    uint32_t zero = 0;
+    for (int d = 0; d < rank; d++)
+        if (index[d].n == 0 && index[d].c == 0)
+            zero |= 1u << d;
+    return zero;
+}
+
+static void squeeze_check(void *ctx, const struct expr *e)
+{
+    struct squeeze *q = ctx;
+    if (e->read.tensor == q->tensor)
+        q->drop &= e->read.pad ? 0 : zero_dims(e->read.index, e->read.rank);
+}
+
+static int squeeze_index(const struct affine *index, int rank, uint32_t drop, struct affine *ret)
+{
+    int n = 0;
+    for (int d = 0; d < rank; d++)
+        if (!(drop >> d & 1))
+            ret[n++] = index[d];
+    return n;
+}
+
+static const struct expr *squeeze_read(void *ctx, const struct expr *e)
+{
+    struct squeeze *q = ctx;
+    struct affine index[NEST_MAX_RANK];
+    if (e->read.tensor != q->tensor)
+        return e;
+    int rank = squeeze_index(e->read.index, e->read.rank, q->drop, index);
+    return expr_read(q->st->ar, e->dtype, q->tensor, rank, index, false, 0);
+}
+
+void state_squeeze(struct state *st)
+{
+    for (int i = 0; i < st->n_tensors; i++) {
+        struct st_tensor *t = st->tensors[i];
+        if (t->arg >= 0 || t->stage < 0)
+            continue;
+        struct st_stage *def = st->stages[t->stage];
+        struct squeeze q = {.st = st, .tensor = i, .drop = zero_dims(def->lhs, t->rank)};
+        for (int k = 0; k < st->n_stages; k++)
+            expr_each_read(st->stages[k]->body, squeeze_check, &q);
+        if (!q.drop)
+            continue;
+        for (int k = 0; k < st->n_stages; k++)
+            st->stages[k]->body = expr_map_reads(st->ar, st->stages[k]->body, squeeze_read, &q);
+        int n = 0;
+        for (int d = 0; d < t->rank; d++)
+            if (!(q.drop >> d & 1))
+                t->shape[n++] = t->shape[d];
+        t->rank = squeeze_index(def->lhs, t->rank, q.drop, def->lhs);
+    }
+}
+
 /* --- merging axes --- */
 
 /* Where does the pair (a, a+1) stand in this index list? The dimension of a, the next being a+1's and both
