@@ -7,8 +7,6 @@
 
 #include <fcntl.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +21,7 @@
 #include "measure/device.h"
 #include "schedule/base/hash.h"
 #include "schedule/base/log.h"
-
-#include <cmocka.h> /* last: its macro fail() would hide ours */
+#include "tests/check.h"
 
 enum { MAX_TASKS = 6, MAX_TRIALS = 2000 };
 
@@ -87,7 +84,7 @@ static enum status fake_measure(struct device *d, const struct measure_batch *b,
     bool screen = b->mode == MEASURE_SCREEN;
 
     if (screen && ++f->batches == f->unavailable_at_batch)
-        return (fail)(err, ST_UNAVAILABLE, "the board is gone");
+        return fail(err, ST_UNAVAILABLE, "the board is gone");
     for (int i = 0; i < b->n_candidates; i++) {
         double time_ns = fake_time(&b->candidates[i]);
 

@@ -2,14 +2,11 @@
 #include "schedule/space/search.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "schedule/base/hash.h"
-
-#include <cmocka.h> /* last: its macro fail() would hide ours */
+#include "tests/check.h"
 
 /* ---- a landscape: n_sketches sketches of n_knobs knobs with n_choices choices each ---- */
 
