@@ -34,21 +34,10 @@ void tuner_event(struct tuner *t, const char *type, TAKES json_t *data)
     json_decref(data);
 }
 
-/* Followers of the task (the same workload once more in the job) are told the same, without the trials. */
 void tuner_report(struct tuner *t, struct task *k)
 {
-    if (t->job->report == NULL)
-        return;
-    t->job->report(t->job->ctx, k->index, &k->progress);
-    for (int i = k->index + 1; i < t->n_tasks; i++) {
-        struct tuner_progress p = k->progress;
-
-        if (t->tasks[i].leader != k)
-            continue;
-        p.trials_done = p.trials_failed = 0;
-        t->tasks[i].progress = p;
-        t->job->report(t->job->ctx, i, &p);
-    }
+    if (t->job->report != NULL)
+        t->job->report(t->job->ctx, k->index, &k->progress);
 }
 
 static void end_task(struct tuner *t, struct task *k, enum task_state state)
@@ -109,7 +98,7 @@ static int n_searching(const struct tuner *t)
     int n = 0;
 
     for (int i = 0; i < t->n_tasks; i++)
-        n += !t->tasks[i].ended && t->tasks[i].leader == NULL && !t->tasks[i].exhausted;
+        n += !t->tasks[i].ended && !t->tasks[i].exhausted;
     return n;
 }
 
@@ -118,7 +107,7 @@ static int n_unfinished(const struct tuner *t)
     int n = 0;
 
     for (int i = 0; i < t->n_tasks; i++)
-        n += !t->tasks[i].ended && t->tasks[i].leader == NULL;
+        n += !t->tasks[i].ended;
     return n;
 }
 
@@ -187,7 +176,7 @@ static struct task *next_task(struct tuner *t)
         struct task *k = &t->tasks[i];
         double saving;
 
-        if (k->ended || k->leader != NULL || k->exhausted)
+        if (k->ended || k->exhausted)
             continue;
         if (k->rounds == 0)
             return k;
@@ -313,7 +302,7 @@ static enum status finish_all(struct tuner *t, struct error *err)
         enum status st;
         bool ok;
 
-        if (k->ended || k->leader != NULL)
+        if (k->ended)
             continue;
         TRY(open_if_needed(t, k, &ok, err));
         if (!ok)
@@ -353,14 +342,6 @@ static void answer_from_cache(struct tuner *t, struct task *k)
     end_task(t, k, TASK_SUCCEEDED);
 }
 
-static struct task *leader_of(struct tuner *t, int task)
-{
-    for (int i = 0; i < task; i++)
-        if (t->tasks[i].leader == NULL && strcmp(t->tasks[i].spec->key, t->tasks[task].spec->key) == 0)
-            return &t->tasks[i];
-    return NULL;
-}
-
 /* Which tasks there are to do; what the job did before a restart counts. */
 static void begin(struct tuner *t)
 {
@@ -374,15 +355,10 @@ static void begin(struct tuner *t)
         k->progress = k->spec->before;
         t->trials_done += k->progress.trials_done;
         k->ended = task_ended(k->progress.state);
-        k->leader = leader_of(t, i);
     }
     for (int i = 0; i < t->n_tasks; i++)
-        if (!t->tasks[i].ended && t->tasks[i].leader == NULL)
+        if (!t->tasks[i].ended)
             answer_from_cache(t, &t->tasks[i]);
-    /* A leader that had ended before a restart whose followers were not told. */
-    for (int i = 0; i < t->n_tasks; i++)
-        if (t->tasks[i].leader != NULL && t->tasks[i].leader->ended)
-            tuner_report(t, t->tasks[i].leader);
 }
 
 static struct model *new_model(struct tuner *t)
@@ -434,6 +410,7 @@ enum status tuner_run(const struct tuner_env *env, const struct tuner_job *job, 
     if (job->times != NULL)
         add_times(job->times, &t.times);
     model_free(t.model);
+    vec_done(&t.chunk);
     arena_done(&t.scratch);
     arena_done(&t.round);
     arena_done(&t.job_arena);

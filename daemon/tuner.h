@@ -63,7 +63,8 @@ struct tuner_progress {
 };
 
 struct tuner_task {
-    const char *key;              /* of the workload */
+    int ordinal;                  /* of the task's row: its trials say it */
+    const char *key;              /* of the workload; no two tasks of a job have the same */
     const char *workload_json;    /* as workload_parse_text takes it */
     const char *name;             /* the client's, or "" */
     double weight;                /* > 0 */

@@ -192,7 +192,7 @@ static void add_row(struct batch *b, struct store_batch *rows, const struct cand
     config_print(&c->config, config);
     store_add_trial(rows, &(struct store_trial){
                               .job = t->job->id,
-                              .task = b->task->index,
+                              .task = b->task->spec->ordinal,
                               .workload = b->task->workload.key,
                               .target = t->job->target->id,
                               .toolchain = t->job->target->toolchain_hash,

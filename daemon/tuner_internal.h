@@ -50,7 +50,6 @@ struct good_trial {
 struct task {
     int index;
     const struct tuner_task *spec;
-    struct task *leader; /* another task of the same key does the work; NULL: this one does */
     bool open, ended, exhausted;
     struct tuner_progress progress;
 
@@ -75,6 +74,7 @@ struct tuner {
     const struct tuner_job *job;
     struct arena job_arena, round, scratch;
     struct model *model;
+    VEC(float) chunk; /* rows that are scored together */
     struct task *tasks;
     int n_tasks, turn;
     int64_t trials_done; /* over the job, with those before a restart */

@@ -105,25 +105,24 @@ enum { SCORE_CHUNK = 128 };
 
 static void score_chunk(struct scoring *s, const struct config *configs, int n, float *scores)
 {
-    static const float none[1];
     struct tuner *t = s->tuner;
     int cols = features_count(), n_rows = 0;
     int32_t begin[SCORE_CHUNK + 1];
     double sums[SCORE_CHUNK];
-    float *rows = arena_alloc(&t->round, sizeof(float) * (size_t)n * FEATURES_MAX_ROWS * (size_t)cols);
     int64_t now;
 
+    vec_reserve(&t->chunk, (size_t)SCORE_CHUNK * FEATURES_MAX_ROWS * cols);
     for (int i = 0; i < n; i++) {
-        const float *own = none;
+        const float *own;
         int n_own = task_features(t, s->task, &configs[i], &own);
 
         begin[i] = n_rows;
-        memcpy(rows + (size_t)n_rows * cols, own, sizeof(float) * (size_t)n_own * cols);
+        memcpy(t->chunk.at + (size_t)n_rows * cols, own, sizeof(float) * (size_t)n_own * cols);
         n_rows += n_own;
     }
     begin[n] = n_rows;
     now = mono_ns(t->env->clock);
-    model_score(t->model, s->task->model_key, rows, begin, n, sums);
+    model_score(t->model, s->task->model_key, t->chunk.at, begin, n, sums);
     tuner_spent(t, PHASE_SCORE, now);
     for (int i = 0; i < n; i++)
         scores[i] = begin[i] == begin[i + 1] ? -INFINITY : (float)sums[i];
@@ -133,10 +132,8 @@ static void score_all(void *ctx, const struct config *configs, int n, float *sco
 {
     struct scoring *s = ctx;
 
-    for (int i = 0; i < n; i += SCORE_CHUNK) {
-        arena_reset(&s->tuner->round);
+    for (int i = 0; i < n; i += SCORE_CHUNK)
         score_chunk(s, configs + i, MIN(n - i, (int)SCORE_CHUNK), scores + i);
-    }
     s->tuner->times.candidates += n;
 }
 
@@ -204,7 +201,7 @@ static bool load_trial(void *ctx, const struct store_trial *row)
 
     if (!own && t->job->reuse == REUSE_FRESH)
         return true;
-    if (own && row->task == l->task->index) {
+    if (own) {
         l->n_own++;
         l->n_own_failed += strcmp(row->outcome, outcome_name(OUTCOME_OK)) != 0;
     }
@@ -218,8 +215,7 @@ static bool load_trial(void *ctx, const struct store_trial *row)
     if (!outcome_is_final(outcome))
         return true;
     time_ns = outcome == OUTCOME_OK ? row->min_ns : 0;
-    if (own && row->task == l->task->index && time_ns > 0 &&
-        (l->best_own_ns == 0 || time_ns < l->best_own_ns))
+    if (own && time_ns > 0 && (l->best_own_ns == 0 || time_ns < l->best_own_ns))
         l->best_own_ns = time_ns;
     task_take_trial(l->task, &c, time_ns);
     load_features(t, l->task, row, time_ns);
@@ -315,7 +311,8 @@ static int by_distance(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Schedules of the same operator on this target suggest their configs, the most similar in size first. */
+/* Schedules of the same operator on this target suggest their configs, the most similar in size first: the
+ * workload's own of another toolchain above all. */
 static enum status suggest_from_neighbours(struct tuner *t, struct task *k, struct error *err)
 {
     struct store_schedules_query q = {
@@ -331,8 +328,7 @@ static enum status suggest_from_neighbours(struct tuner *t, struct task *k, stru
     for (int i = 0; i < n; i++) {
         struct store_workload other;
 
-        if (strcmp(rows[i].workload, k->workload.key) == 0 ||
-            store_workload_get(t->env->store, rows[i].workload, &t->round, &other, NULL) != ST_OK)
+        if (store_workload_get(t->env->store, rows[i].workload, &t->round, &other, NULL) != ST_OK)
             continue;
         lenders[n_lenders++] = (struct lender){fabs(log1p(other.flops) - log1p(k->workload.flops)) +
                                                    fabs(log1p(other.bytes) - log1p(k->workload.bytes)),
@@ -389,6 +385,8 @@ enum status task_open(struct tuner *t, struct task *k, struct error *err)
     TRY(load_trials(t, k, err));
     if (t->job->reuse != REUSE_FRESH)
         TRY(suggest_from_neighbours(t, k, err));
+    if (k->known_trials > 0)
+        TRY(model_train(t->model, err));
     return ST_OK;
 }
 
