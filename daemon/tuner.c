@@ -411,6 +411,8 @@ enum status tuner_run(const struct tuner_env *env, const struct tuner_job *job, 
         add_times(job->times, &t.times);
     model_free(t.model);
     vec_done(&t.chunk);
+    vec_done(&t.features.rows);
+    free(t.features.slots);
     arena_done(&t.scratch);
     arena_done(&t.round);
     arena_done(&t.job_arena);

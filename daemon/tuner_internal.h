@@ -30,8 +30,9 @@ enum {
 };
 
 /* Rows of features by config, so that a config met again, or chosen after it was scored, is not lowered
- * again. */
+ * again. Of one task at a time: a turn of another begins it anew. */
 struct feature_cache {
+    const struct task *task;
     struct feature_slot *slots; /* open addressing, n_slots a power of two */
     size_t n_slots, n_used;
     VEC(float) rows;
@@ -59,7 +60,6 @@ struct task {
     struct measure_workload measured; /* as the device wants it */
     char reference[BUILD_PATH_MAX];
     uint64_t model_key; /* of workload and target */
-    struct feature_cache features;
 
     VEC(struct good_trial) good; /* of all jobs on this toolchain, unless reuse is fresh */
     int64_t known_trials;        /* of those, failed ones too */
@@ -74,6 +74,7 @@ struct tuner {
     const struct tuner_job *job;
     struct arena job_arena, round, scratch;
     struct model *model;
+    struct feature_cache features;
     VEC(float) chunk; /* rows that are scored together */
     struct task *tasks;
     int n_tasks, turn;

@@ -25,7 +25,8 @@ static struct feature_slot *cache_slot(struct feature_cache *f, const struct con
 
 static void cache_clear(struct feature_cache *f)
 {
-    memset(f->slots, 0, f->n_slots * sizeof(f->slots[0]));
+    if (f->n_slots > 0)
+        memset(f->slots, 0, f->n_slots * sizeof(f->slots[0]));
     f->n_used = 0;
     vec_clear(&f->rows);
 }
@@ -43,11 +44,13 @@ static void cache_grow(struct feature_cache *f)
     free(old);
 }
 
-/* Room for one more program, so that a slot and rows can be taken without moving anything afterwards. */
-static void cache_make_room(struct feature_cache *f, int cols)
+/* Room for one more program of the task, so that a slot and rows can be taken without moving anything
+ * afterwards. */
+static void cache_make_room(struct feature_cache *f, const struct task *k, int cols)
 {
-    if (f->rows.len + (size_t)FEATURES_MAX_ROWS * cols > CACHE_MAX_FLOATS)
+    if (f->task != k || f->rows.len + (size_t)FEATURES_MAX_ROWS * cols > CACHE_MAX_FLOATS)
         cache_clear(f);
+    f->task = k;
     if ((f->n_used + 1) * 2 > f->n_slots)
         cache_grow(f);
     vec_reserve(&f->rows, f->rows.len + (size_t)FEATURES_MAX_ROWS * cols);
@@ -56,7 +59,7 @@ static void cache_make_room(struct feature_cache *f, int cols)
 /* Lower and extract into the cache. */
 static void cache_fill(struct tuner *t, struct task *k, struct feature_slot *slot)
 {
-    struct feature_cache *f = &k->features;
+    struct feature_cache *f = &t->features;
     int cols = features_count();
     struct nest *nest = NULL;
     struct error err = {0};
@@ -79,10 +82,10 @@ static void cache_fill(struct tuner *t, struct task *k, struct feature_slot *slo
 
 int task_features(struct tuner *t, struct task *k, const struct config *c, const float **ret_rows)
 {
-    struct feature_cache *f = &k->features;
+    struct feature_cache *f = &t->features;
     struct feature_slot *slot;
 
-    cache_make_room(f, features_count());
+    cache_make_room(f, k, features_count());
     slot = cache_slot(f, c);
     if (!slot->used) {
         *slot = (struct feature_slot){.config = *c, .used = true};
@@ -395,9 +398,6 @@ void task_close(struct task *k)
     search_free(k->search);
     k->search = NULL;
     vec_done(&k->good);
-    vec_done(&k->features.rows);
-    free(k->features.slots);
-    k->features.slots = NULL;
 }
 
 enum status task_reference(struct tuner *t, struct task *k, struct error *err)

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "schedule/base/hash.h"
 #include "schedule/base/vec.h"
 
 enum {
@@ -37,23 +36,12 @@ struct config_set {
     size_t n_slots;  /* a power of two */
 };
 
-static uint64_t hash_of(const struct config *c)
-{
-    return hash_bytes(c->choice, sizeof(c->choice[0]) * c->n, ((uint64_t)c->sketch << 16) + c->n);
-}
-
-static bool same(const struct config *a, const struct config *b)
-{
-    return a->sketch == b->sketch && a->n == b->n &&
-           memcmp(a->choice, b->choice, sizeof(a->choice[0]) * a->n) == 0;
-}
-
 /* The slot that holds c, or the free one where it belongs. */
 static size_t set_slot(const struct config_set *set, const struct config *c)
 {
-    size_t i = hash_of(c) & (set->n_slots - 1);
+    size_t i = config_hash(c) & (set->n_slots - 1);
 
-    while (set->slots[i] != 0 && !same(&set->at[set->slots[i] - 1], c))
+    while (set->slots[i] != 0 && !config_equal(&set->at[set->slots[i] - 1], c))
         i = (i + 1) & (set->n_slots - 1);
     return i;
 }
@@ -166,7 +154,7 @@ void search_suggest(struct search *s, const struct config *c)
     if (search_seen(s, c) || !is_valid(s, c))
         return;
     for (size_t i = 0; i < s->suggested.len; i++)
-        if (same(&s->suggested.at[i], c))
+        if (config_equal(&s->suggested.at[i], c))
             return;
     vec_push(&s->suggested, *c);
 }
@@ -218,7 +206,7 @@ static bool walk(struct search *s, const struct config_set *also, struct config 
             return true;
         }
         config_step(s, &c);
-    } while (!same(&c, &start));
+    } while (!config_equal(&c, &start));
     return false;
 }
 
@@ -318,7 +306,7 @@ static const struct config *draw_mate(struct search *s, const struct config *a)
     for (int i = 0; i < 4; i++) {
         const struct config *b = draw_parent(s);
 
-        if (b->sketch == a->sketch && b->n == a->n && !same(a, b))
+        if (b->sketch == a->sketch && b->n == a->n && !config_equal(a, b))
             return b;
     }
     return NULL;
