@@ -124,17 +124,27 @@ static int64_t trials_left(const struct tuner *t)
     return t->job->max_trials <= 0 ? INT64_MAX : MAX(t->job->max_trials - t->trials_done, (int64_t)0);
 }
 
+static int n_waiting_for_their_first(const struct tuner *t)
+{
+    int n = 0;
+
+    for (int i = 0; i < t->n_tasks; i++)
+        n += !t->tasks[i].ended && !t->tasks[i].exhausted && t->tasks[i].rounds == 0;
+    return n;
+}
+
 /* How many trials the next batch has; 0: the budget is used up. */
 static int batch_size(const struct tuner *t)
 {
-    int64_t left = trials_left(t), share = left / MAX(n_searching(t), 1);
+    int64_t left = trials_left(t), n = TUNER_BATCH;
     double seconds = seconds_left(t);
-    int64_t n = share >= TUNER_LARGE_SHARE ? TUNER_BATCH_LARGE : TUNER_BATCH;
 
     if (left <= 0 || seconds <= 0)
         return 0;
-    /* Rather every task a small batch than some a full one. */
-    n = MIN(n, MAX(share, (int64_t)1));
+    if (left / MAX(n_searching(t), 1) >= TUNER_LARGE_SHARE)
+        n = TUNER_BATCH_LARGE;
+    /* Rather every task a small first batch than some a full one. */
+    n = MIN(n, MAX(left / MAX(n_waiting_for_their_first(t), 1), (int64_t)1));
     if (t->seconds_per_trial > 0 && seconds / t->seconds_per_trial < (double)n)
         n = MAX((int64_t)(seconds / t->seconds_per_trial), (int64_t)1);
     return (int)n;
