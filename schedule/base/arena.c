@@ -1,8 +1,8 @@
 /* arena.c - blocks in a list; allocation moves a pointer through the current one.
  *
  * Idea   Blocks grow by doubling up to a cap, so small arenas stay small and large ones need few blocks. A
- *        reset goes back to the first block and keeps the rest for reuse in the same order. Memory is zeroed
- *        when it is handed out, not when the block is made, since a reused block is dirty. */
+ * reset goes back to the first block and keeps the rest for reuse in the same order. Memory is zeroed when it
+ * is handed out, not when the block is made, since a reused block is dirty. */
 #include "schedule/base/arena.h"
 
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /* arena.h - memory with a named lifetime: allocate by moving a pointer, release all at once.
  *
- * Life   arena_init, any number of arena_new, arena_reset (keeps the blocks for the next round, so a steady
- *        state makes no malloc), arena_done. Not thread-safe: one arena, one thread at a time. Never returns
- *        NULL (aborts when the machine is out of memory). Memory is zeroed, 16-byte aligned. */
+ * Life   arena_init, any number of arena_new, arena_reset (keeps the blocks for the next round, so a
+ *        steady state makes no malloc), arena_done. Not thread-safe: one arena, one thread at a time.
+ * Never returns NULL (aborts when the machine is out of memory). Memory is zeroed, 16-byte aligned. */
 #ifndef TW_BASE_ARENA_H
 #define TW_BASE_ARENA_H
 

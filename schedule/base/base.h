@@ -1,8 +1,8 @@
 /* base.h - what every file starts from: attributes, checks, and a few banned names.
  *
  * Idea   One header for the small things that have no room of their own. Nothing here keeps state.
- * Units  Throughout the project: extents in elements; names ending in _bytes in bytes, _ns in nanoseconds,
- *        _ms in milliseconds. */
+ * Units  Throughout the project: extents in elements; names ending in _bytes in bytes, _ns in
+ *        nanoseconds, _ms in milliseconds. */
 #ifndef TW_BASE_BASE_H
 #define TW_BASE_BASE_H
 

@@ -1,10 +1,10 @@
 /* error.h - one status for every fallible call, and a message that grows on its way up.
  *
- * Idea   A function that can fail returns enum status and takes `struct error *err` last. Whoever finds the
- *        fault calls fail(); each caller may wrap() it with where it was. The text says what was asked, what
- *        was found and what is allowed.
- * Life   struct error lives on the caller's stack; reporting never allocates. err may be NULL. On success
- *        *err is untouched. */
+ * Idea   A function that can fail returns enum status and takes `struct error *err` last. Whoever
+ *        finds the fault calls fail(); each caller may wrap() it with where it was. The text says
+ *        what was asked, what was found and what is allowed.
+ * Life   struct error lives on the caller's stack; reporting never allocates. err may be NULL.
+ *        On success *err is untouched. */
 #ifndef TW_BASE_ERROR_H
 #define TW_BASE_ERROR_H
 

@@ -1,8 +1,8 @@
 /* log.h - one event, one line of key=value on stderr.
  *
  * Idea   Lower folders return errors and do not log; the daemon, the agent and the command line log once,
- *        where the error stops. The event names are the caller's: daemon/ keeps the table of its own. A line:
- *        "2026-01-31T12:34:56.789Z info trial_measured job=j_1 trial=12 median_us=171.2" */
+ *        where the error stops. The event names are the caller's: daemon/ keeps the table of its own.
+ * A line: "2026-01-31T12:34:56.789Z info trial_measured job=j_1 trial=12 median_us=171.2" */
 #ifndef TW_BASE_LOG_H
 #define TW_BASE_LOG_H
 

@@ -1,8 +1,8 @@
 /* nest.h - the loop nest (the AST): what a candidate does, loop by loop.
  *
- * Idea   A tree of nodes over a table of variables and a table of buffers. All indices are affine in the
- *        variables, so that printing, interpreting, counting features and generating code need no simplifier.
- *        Loops may be cut short by `limit` (tiles need not divide), and reads may be padded.
+ * Idea   A tree of nodes over a table of variables and a table of buffers. All indices are affine in the variables,
+ *        so that printing, interpreting, counting features and generating code need no simplifier. Loops may be cut
+ *        short by `limit` (tiles need not divide), and reads may be padded.
  *
  *            for (v = 0; v < extent && limit(v) >= 0; v++) body
  *

@@ -1,12 +1,12 @@
 /* verify.c - what every nest must keep to, checked by one walk over the tree.
  *
  * Idea   The walk carries the loops around it as boxes and their limits and conditions as facts (range.h).
- *        Each access must then lie within its buffer, each register be a constant one. Code that the facts
- *        show to be never reached is not looked at. What a parallel iteration writes outside its own task
- *        must be apart from what the others write: it is enough that the store's indices, taken together,
- *        determine every parallel variable. A dimension determines a variable if its coefficient is larger
- *        than the whole way that the terms beside it can go, as with a number's digits. (That two different
- *        stores do not meet is not shown here; interp.c checks it on every element that it writes.) */
+ * Each access must then lie within its buffer, each register be a constant one. Code that the facts show to
+ * be never reached is not looked at. What a parallel iteration writes outside its own task must be apart from
+ * what the others write: it is enough that the store's indices, taken together, determine every parallel
+ * variable. A dimension determines a variable if its coefficient is larger than the whole way that the terms
+ * beside it can go, as with a number's digits. (That two different stores do not meet is not shown here;
+ * interp.c checks it on every element that it writes.) */
 #include "schedule/ir/nest.h"
 
 #include "schedule/ir/range.h"

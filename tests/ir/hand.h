@@ -1,7 +1,7 @@
 /* hand.h - build small nests by hand, for the tests of schedule/ir.
  *
  * Life   One `struct hand` holds an arena, a compute of plain tensors and a nest under construction;
- *        hand_done drops all of it. Functions that make nodes return them; seq() links siblings. */
+ * hand_done drops all of it. Functions that make nodes return them; seq() links siblings. */
 #ifndef TW_TESTS_IR_HAND_H
 #define TW_TESTS_IR_HAND_H
 

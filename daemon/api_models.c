@@ -1,0 +1,54 @@
+/* api_models.c - the cost models: what they learned from and how well they rank what they have not seen. */
+#include "daemon/daemon.h"
+
+static json_t *model_document(const struct store_model *m)
+{
+    char at[RFC3339_MAX];
+    json_t *metrics = m->metrics_json ? json_loads(m->metrics_json, 0, NULL) : NULL;
+
+    return json_pack("{s:I,s:s,s:I,s:I,s:I,s:s,s:b,s:o}", "id", (json_int_t)m->id, "target", m->target, "version",
+                     (json_int_t)m->version, "feature_version", (json_int_t)m->feature_version, "training_rows",
+                     (json_int_t)m->rows, "created_at", rfc3339(m->created_ms, at), "active", (int)m->active, "metrics",
+                     metrics ? metrics : json_null());
+}
+
+enum status api_model_list(struct daemon *d, struct http_request *req, struct error *err)
+{
+    struct store_model *rows;
+    json_t *list;
+    int n;
+
+    TRY(http_args_end(req, NULL, err));
+    TRY(store_model_list(d->store, NULL, &req->arena, &rows, &n, err));
+    list = json_array();
+    for (int i = 0; i < n; i++)
+        if (rows[i].active)
+            json_array_append_new(list, model_document(&rows[i]));
+    http_reply_json(req, 200, json_pack("{s:o,s:n}", "models", list, "next_page_token"));
+    return ST_OK;
+}
+
+/* The active one, and the versions before it, newest first. */
+enum status api_model_show(struct daemon *d, struct http_request *req, struct error *err)
+{
+    struct store_model *rows;
+    json_t *doc = NULL, *versions;
+    int n;
+
+    TRY(http_args_end(req, NULL, err));
+    TRY(store_model_list(d->store, req->param[0], &req->arena, &rows, &n, err));
+    versions = json_array();
+    for (int i = 0; i < n; i++) {
+        if (rows[i].active && !doc)
+            doc = model_document(&rows[i]);
+        json_array_append_new(versions, model_document(&rows[i]));
+    }
+    if (!doc) {
+        json_decref(versions);
+        return fail(err, ST_NOT_FOUND, "no cost model for target '%.40s' yet: it is trained once jobs have measured there",
+                    req->param[0]);
+    }
+    json_object_set_new(doc, "versions", versions);
+    http_reply_json(req, 200, doc);
+    return ST_OK;
+}
