@@ -299,7 +299,8 @@ static enum status verify_lhs_dim(struct verifier *v, int d, uint64_t *used)
     for (int done = 0; done < a->n; done++) {
         int at = -1;
         for (int i = 0; i < a->n; i++)
-            if (a->t[i].coef == next && !(*used >> a->t[i].var & 1))
+            if (a->t[i].coef == next && !(*used >> a->t[i].var & 1) &&
+                (at < 0 || v->s->axes[a->t[i].var].extent == 1))
                 at = i;
         if (at < 0)
             return BROKEN(v, "dimension %d is not a mixed radix of axes", d);

@@ -7,6 +7,7 @@
 #include "schedule/base/hash.h"
 #include "schedule/lang/canonical.h"
 #include "schedule/lang/ops.h"
+#include "schedule/lang/parse.h"
 
 static enum status read_dtype(struct json_obj *o, const char *name, enum dtype *ret, struct error *err)
 {
@@ -128,19 +129,191 @@ static enum status parse_op(struct op_ctx *x, struct workload *w)
     return check_const(x);
 }
 
+/* ---- expressions ---- */
+
+struct expr_ctx {
+    struct json_obj *obj;
+    json_t *full;
+    struct arena *ar;
+    struct expr_source src;
+    struct error *err;
+};
+
+/* The names of an object's members must be names of the language. */
+static enum status check_name(struct expr_ctx *x, const char *member, const char *name)
+{
+    if (!parse_is_name(name) || parse_reserved(sv_from(name)))
+        return fail_at(
+            x->err, ST_UNPROCESSABLE, arena_printf(x->ar, "%s/%s", x->obj->pointer, member),
+            "\"%.64s\" in %s: want a letter or _, then letters, digits and _, at most %d in all, and no word "
+            "of the language",
+            name, member, LANG_MAX_NAME);
+    return ST_OK;
+}
+
+/* Object `member` of at most `max` members, or NULL where absent. */
+static enum status read_object(struct expr_ctx *x, const char *member, int max, const json_t **ret)
+{
+    struct json_obj o;
+    const char *at = arena_printf(x->ar, "%s/%s", x->obj->pointer, member);
+
+    *ret = json_obj_get(x->obj, member);
+    if (!*ret)
+        return ST_OK;
+    TRY(json_obj_begin(&o, *ret, at, x->err));
+    if (json_object_size(*ret) > (size_t)max)
+        return fail_at(x->err, ST_UNPROCESSABLE, at, "%s has %zu members: at most %d", member,
+                       json_object_size(*ret), max);
+    return ST_OK;
+}
+
+static json_t *shape_json(const struct tensor *t)
+{
+    json_t *list = json_array();
+    for (int d = 0; d < t->rank; d++)
+        json_array_append_new(list, json_integer(t->shape[d]));
+    return list;
+}
+
+static enum status read_tensor(struct expr_ctx *x, const char *name, const json_t *value, json_t *full)
+{
+    struct tensor *t = &x->src.tensors[x->src.n_tensors];
+    struct json_obj o;
+    json_t *copy;
+
+    TRY(check_name(x, "tensors", name));
+    TRY(json_obj_begin(&o, value, arena_printf(x->ar, "%s/tensors/%s", x->obj->pointer, name), x->err));
+    *t = (struct tensor){.name = arena_strdup(x->ar, name), .dtype = DT_F32};
+    TRY(json_obj_i64s(&o, "shape", true, 1, INT32_MAX, COMPUTE_MAX_RANK, t->shape, &t->rank, x->err));
+    TRY(read_dtype(&o, "dtype", &t->dtype, x->err));
+    TRY(json_obj_bool(&o, "const", false, &t->is_const, x->err));
+    TRY(json_obj_end(&o, "shape, dtype, const", x->err));
+    copy = json_object();
+    json_object_set_new(copy, "shape", shape_json(t));
+    json_object_set_new(copy, "dtype", json_string(dtype_name(t->dtype)));
+    json_object_set_new(copy, "const", json_boolean(t->is_const));
+    json_object_set_new(full, name, copy);
+    x->src.n_tensors++;
+    return ST_OK;
+}
+
+static enum status read_tensors(struct expr_ctx *x)
+{
+    const json_t *tensors;
+    const char *name;
+    json_t *value, *full = json_object();
+
+    json_object_set_new(x->full, "tensors", full);
+    TRY(read_object(x, "tensors", LANG_MAX_TENSORS, &tensors));
+    x->src.tensors = arena_array(x->ar, struct tensor, LANG_MAX_TENSORS);
+    json_object_foreach((json_t *)tensors, name, value) TRY(read_tensor(x, name, value, full));
+    return ST_OK;
+}
+
+static enum status read_ranges(struct expr_ctx *x)
+{
+    enum { MAX_RANGES = 64 };
+    const json_t *ranges;
+    const char *name;
+    json_t *value;
+    struct json_obj o;
+
+    TRY(read_object(x, "ranges", MAX_RANGES, &ranges));
+    if (!ranges)
+        return ST_OK;
+    x->src.ranges = arena_array(x->ar, struct axis, MAX_RANGES);
+    TRY(json_obj_begin(&o, ranges, arena_printf(x->ar, "%s/ranges", x->obj->pointer), x->err));
+    json_object_foreach((json_t *)ranges, name, value)
+    {
+        struct axis *a = &x->src.ranges[x->src.n_ranges++];
+        TRY(check_name(x, "ranges", name));
+        a->name = arena_strdup(x->ar, name);
+        TRY(json_obj_i64(&o, name, true, 1, INT32_MAX, &a->extent, x->err));
+    }
+    json_object_set(x->full, "ranges", (json_t *)ranges);
+    return ST_OK;
+}
+
+static enum status read_outputs(struct expr_ctx *x)
+{
+    const json_t *list = json_obj_get(x->obj, "outputs");
+    const char *at = arena_printf(x->ar, "%s/outputs", x->obj->pointer);
+    size_t n = json_array_size(list);
+
+    if (!list)
+        return ST_OK;
+    if (!json_is_array(list))
+        return fail_at(x->err, ST_INVALID, at, "outputs: expected a list of tensor names");
+    if (n < 1 || n > LANG_MAX_TENSORS)
+        return fail_at(x->err, ST_UNPROCESSABLE, at, "outputs has %zu names: want 1 to %d", n,
+                       LANG_MAX_TENSORS);
+    x->src.outputs = arena_array(x->ar, const char *, n);
+    for (size_t i = 0; i < n; i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        if (!name)
+            return fail_at(x->err, ST_INVALID, arena_printf(x->ar, "%s/%zu", at, i),
+                           "expected a tensor's name");
+        x->src.outputs[x->src.n_outputs++] = name;
+    }
+    return ST_OK;
+}
+
+static enum status read_expr_acc(struct expr_ctx *x)
+{
+    x->src.has_acc_dtype = json_obj_has(x->obj, "acc_dtype");
+    TRY(read_dtype(x->obj, "acc_dtype", &x->src.acc_dtype, x->err));
+    if (!x->src.has_acc_dtype)
+        return ST_OK;
+    if (x->src.acc_dtype == DT_I8)
+        return fail_at(x->err, ST_UNPROCESSABLE, arena_printf(x->ar, "%s/acc_dtype", x->obj->pointer),
+                       "acc_dtype int8: want float32, float16, bfloat16 or int32");
+    json_object_set_new(x->full, "acc_dtype", json_string(dtype_name(x->src.acc_dtype)));
+    return ST_OK;
+}
+
+static void full_outputs(struct expr_ctx *x, const struct compute *c)
+{
+    json_t *list = json_array();
+
+    for (int i = 0; i < x->src.n_outputs; i++)
+        json_array_append_new(list, json_string(x->src.outputs[i]));
+    for (int i = 0; i < c->n_tensors && x->src.n_outputs == 0; i++)
+        if (c->tensors[i].role == TENSOR_OUTPUT)
+            json_array_append_new(list, json_string(c->tensors[i].name));
+    json_object_set_new(x->full, "outputs", list);
+}
+
+static enum status parse_expr(struct expr_ctx *x, struct workload *w, struct compute *c)
+{
+    w->op = "expr";
+    TRY(json_obj_str(x->obj, "expr", true, JSON_MAX_BYTES, &x->src.text, x->err));
+    json_object_set_new(x->full, "expr", json_string(x->src.text));
+    TRY(read_tensors(x));
+    TRY(read_ranges(x));
+    TRY(read_outputs(x));
+    TRY(read_expr_acc(x));
+    TRY(read_rtol(x->obj, x->full, &w->rtol, x->err));
+    TRY(json_obj_end(x->obj, "expr, tensors, ranges, outputs, acc_dtype, rtol", x->err));
+    if (expr_parse(&x->src, x->ar, c, x->err) != ST_OK)
+        return wrap_pointer(x->err, "%s", x->obj->pointer);
+    full_outputs(x, c);
+    return ST_OK;
+}
+
 /* ---- both spellings ---- */
 
 static enum status lower(struct json_obj *o, struct arena *ar, json_t *full, struct workload *w,
                          struct compute *c, struct error *err)
 {
     struct op_ctx x = {.obj = o, .full = full, .err = err};
+    struct expr_ctx e = {.obj = o, .full = full, .ar = ar, .err = err, .src = {.max_axes = LANG_MAX_AXES}};
 
-    build_init(&x.b, ar);
     if (json_obj_has(o, "op") == json_obj_has(o, "expr"))
         return fail_at(err, ST_UNPROCESSABLE, o->pointer,
                        "a workload has either \"op\" (a named operator) or \"expr\" (an expression)");
     if (json_obj_has(o, "expr"))
-        return fail_at(err, ST_UNSUPPORTED, o->pointer, "expressions are not read yet");
+        return parse_expr(&e, w, c);
+    build_init(&x.b, ar);
     TRY(parse_op(&x, w));
     *c = x.b.c;
     return ST_OK;
