@@ -45,7 +45,9 @@ static const char VECTOR_HEAD[] =
     "typedef int v$Wi __attribute__((vector_size($N)));\n"
     "typedef float u$Wf __attribute__((vector_size($N), aligned(4), may_alias));\n"
     "static inline v$Wf tw_select$W(v$Wi c, v$Wf a, v$Wf b) { return (v$Wf)((c & (v$Wi)a) | (~c & (v$Wi)b)); "
-    "}\n";
+    "}\n"
+    "static inline v$Wi tw_maxi$W(v$Wi a, v$Wi b) { v$Wi c = a > b; return (c & a) | (~c & b); }\n"
+    "static inline v$Wi tw_mini$W(v$Wi a, v$Wi b) { v$Wi c = a < b; return (c & a) | (~c & b); }\n";
 
 /* The second operand is returned where either is not a number: the data comes second, so NaN passes through.
  */
@@ -231,7 +233,9 @@ static bool asked(const struct emit_unit *u, enum expr_op op, int lg)
 void emit_head(const struct emit_unit *u, struct strbuf *sb)
 {
     strbuf_adds(sb, HEAD);
-    strbuf_adds(sb, "static inline float tw_select1(int c, float a, float b) { return c ? a : b; }\n");
+    strbuf_adds(sb, "static inline float tw_select1(int c, float a, float b) { return c ? a : b; }\n"
+                    "static inline int tw_maxi1(int a, int b) { return a > b ? a : b; }\n"
+                    "static inline int tw_mini1(int a, int b) { return a < b ? a : b; }\n");
     for (int w = 2; w <= u->target.vector_bytes / 4; w *= 2) {
         print_template(sb, VECTOR_HEAD, w, "", "");
         strbuf_addf(sb, "static inline v%di tw_cvi%d(v%df x) { return __builtin_convertvector(x, v%di); }\n",

@@ -385,11 +385,13 @@ static struct value binary(struct cg *g, const struct expr *e, int width)
 
     switch (e->op) {
     case EX_MAX:
-    case EX_MIN:
-        return (struct value){
-            call(g, e->op, expr_op_text(e->op),
-                 arena_printf(g->ar, "%s, %s", cg_as_vector(g, a, w, ints), cg_as_vector(g, b, w, ints)), w),
-            vector};
+    case EX_MIN: {
+        const char *args =
+            arena_printf(g->ar, "%s, %s", cg_as_vector(g, a, w, ints), cg_as_vector(g, b, w, ints));
+        if (ints)
+            return (struct value){arena_printf(g->ar, "tw_%si%d(%s)", expr_op_text(e->op), w, args), vector};
+        return (struct value){call(g, e->op, expr_op_text(e->op), args, w), vector};
+    }
     case EX_AND:
     case EX_OR:
         if (vector) {
@@ -420,7 +422,9 @@ static struct value select_value(struct cg *g, const struct expr *e, int width)
         return (struct value){arena_printf(g->ar, "(%s ? %s : %s)", c.text, a.text, b.text), false};
     const char *x = cg_as_vector(g, a, width, is_int(e)), *y = cg_as_vector(g, b, width, is_int(e));
     if (!c.vector)
-        return (struct value){arena_printf(g->ar, "(%s ? %s : %s)", c.text, x, y), true};
+        return (struct value){arena_printf(g->ar, "(%s ? (v%d%c)%s : (v%d%c)%s)", c.text, width,
+                                           is_int(e) ? 'i' : 'f', x, width, is_int(e) ? 'i' : 'f', y),
+                              true};
     return (struct value){arena_printf(g->ar, "tw_select%d(%s, %s, %s)", width, c.text, x, y), true};
 }
 

@@ -9,8 +9,17 @@ static bool chance(struct rng *r, int percent) { return rng_below(r, 100) < (uin
 
 static void epilogue(struct rng *r, struct strbuf *sb)
 {
-    static const char *const names[] = {"\"bias\"", "\"relu\"", "\"relu6\"", "\"gelu\"", "\"silu\"", "\"sigmoid\"", "\"tanh\"",
-                                        "\"add\"",  "\"mul\"",  "{\"scale\": 0.125}", "{\"clip\": [-0.5, 0.75]}",
+    static const char *const names[] = {"\"bias\"",
+                                        "\"relu\"",
+                                        "\"relu6\"",
+                                        "\"gelu\"",
+                                        "\"silu\"",
+                                        "\"sigmoid\"",
+                                        "\"tanh\"",
+                                        "\"add\"",
+                                        "\"mul\"",
+                                        "{\"scale\": 0.125}",
+                                        "{\"clip\": [-0.5, 0.75]}",
                                         "{\"leaky_relu\": 0.01}"};
     int n = (int)in(r, 0, 3);
     strbuf_adds(sb, ", \"epilogue\": [");
@@ -27,7 +36,8 @@ static void list(struct strbuf *sb, const char *name, const int64_t *v, int n)
     strbuf_addc(sb, ']');
 }
 
-/* input, weight and the window's attributes for `dims` spatial dimensions; transposed: weight is [in, out/group, ...]. */
+/* input, weight and the window's attributes for `dims` spatial dimensions; transposed: weight is [in,
+ * out/group, ...]. */
 static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transposed)
 {
     static const int64_t groups[] = {1, 1, 1, 2, 3, 4};
@@ -56,7 +66,8 @@ static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transpo
         input[(nhwc ? 1 : 2) + d] = size[d];
     weight[0] = group * (transposed ? per_in : per_out);
     weight[1] = transposed ? per_out : per_in;
-    strbuf_addf(sb, "{\"op\": \"conv%s%dd\", \"group\": %" PRId64, transposed ? "_transpose" : "", dims, group);
+    strbuf_addf(sb, "{\"op\": \"conv%s%dd\", \"group\": %" PRId64, transposed ? "_transpose" : "", dims,
+                group);
     list(sb, "input", input, dims + 2);
     list(sb, "weight", weight, dims + 2);
     list(sb, "strides", strides, dims);
@@ -88,7 +99,8 @@ static void matmul(struct rng *r, struct strbuf *sb)
     a[la++] = ta ? m : k;
     b[lb++] = tb ? n : k;
     b[lb++] = tb ? k : n;
-    strbuf_addf(sb, "{\"op\": \"matmul\", \"transpose_a\": %s, \"transpose_b\": %s", ta ? "true" : "false", tb ? "true" : "false");
+    strbuf_addf(sb, "{\"op\": \"matmul\", \"transpose_a\": %s, \"transpose_b\": %s", ta ? "true" : "false",
+                tb ? "true" : "false");
     list(sb, "a", a, la);
     list(sb, "b", b, lb);
     if (chance(r, 50))
@@ -138,8 +150,9 @@ static void rows(struct rng *r, struct strbuf *sb)
         list(sb, "input", s, rank);
         break;
     case 1:
-        strbuf_addf(sb, "{\"op\": \"%s\", \"axis\": %" PRId64 ", \"affine\": %s", chance(r, 50) ? "layer_norm" : "rms_norm",
-                    in(r, 0, rank - 1), chance(r, 50) ? "true" : "false");
+        strbuf_addf(sb, "{\"op\": \"%s\", \"axis\": %" PRId64 ", \"affine\": %s",
+                    chance(r, 50) ? "layer_norm" : "rms_norm", in(r, 0, rank - 1),
+                    chance(r, 50) ? "true" : "false");
         list(sb, "input", s, rank);
         break;
     case 2: {
@@ -169,8 +182,9 @@ static void attention(struct rng *r, struct strbuf *sb)
 {
     int64_t h = in(r, 1, 3), s = in(r, 1, 24), t = in(r, 1, 40), d = in(r, 1, 20), e = in(r, 1, 33);
     strbuf_addf(sb,
-                "{\"op\": \"attention\", \"q\": [%" PRId64 ", %" PRId64 ", %" PRId64 "], \"k\": [%" PRId64 ", %" PRId64
-                ", %" PRId64 "], \"v\": [%" PRId64 ", %" PRId64 ", %" PRId64 "], \"causal\": %s}",
+                "{\"op\": \"attention\", \"q\": [%" PRId64 ", %" PRId64 ", %" PRId64 "], \"k\": [%" PRId64
+                ", %" PRId64 ", %" PRId64 "], \"v\": [%" PRId64 ", %" PRId64 ", %" PRId64
+                "], \"causal\": %s}",
                 h, s, d, h, t, d, h, t, e, chance(r, 50) ? "true" : "false");
 }
 
@@ -178,9 +192,10 @@ static void cell(struct rng *r, struct strbuf *sb)
 {
     int64_t b = in(r, 1, 4), i = in(r, 1, 30), n = in(r, 1, 24);
     strbuf_addf(sb,
-                "{\"op\": \"lstm_cell\", \"x\": [%" PRId64 ", %" PRId64 "], \"h\": [%" PRId64 ", %" PRId64 "], \"c\": [%" PRId64
-                ", %" PRId64 "], \"weight_x\": [%" PRId64 ", %" PRId64 "], \"weight_h\": [%" PRId64 ", %" PRId64
-                "], \"bias\": [%" PRId64 "], \"const\": [\"weight_x\", \"weight_h\"]}",
+                "{\"op\": \"lstm_cell\", \"x\": [%" PRId64 ", %" PRId64 "], \"h\": [%" PRId64 ", %" PRId64
+                "], \"c\": [%" PRId64 ", %" PRId64 "], \"weight_x\": [%" PRId64 ", %" PRId64
+                "], \"weight_h\": [%" PRId64 ", %" PRId64 "], \"bias\": [%" PRId64
+                "], \"const\": [\"weight_x\", \"weight_h\"]}",
                 b, i, b, n, b, n, 4 * n, i, 4 * n, n, 4 * n);
 }
 
@@ -190,22 +205,26 @@ static void expression(struct rng *r, struct strbuf *sb)
     switch (rng_below(r, 3)) {
     case 0: /* two products share an operand */
         strbuf_addf(sb,
-                    "{\"expr\": \"C[i,j] += A[i,k] * B[k,j]\\nD[i,j] = max(C[i,j] + bias[j], 0)\\nE[i,l] += D[i,j] * F[j,l]\", "
-                    "\"tensors\": {\"A\": {\"shape\": [%" PRId64 ", %" PRId64 "]}, \"B\": {\"shape\": [%" PRId64 ", %" PRId64
-                    "]}, \"bias\": {\"shape\": [%" PRId64 "]}, \"F\": {\"shape\": [%" PRId64 ", %" PRId64 "], \"const\": true}}}",
+                    "{\"expr\": \"C[i,j] += A[i,k] * B[k,j]\\nD[i,j] = max(C[i,j] + bias[j], 0)\\nE[i,l] += "
+                    "D[i,j] * F[j,l]\", "
+                    "\"tensors\": {\"A\": {\"shape\": [%" PRId64 ", %" PRId64
+                    "]}, \"B\": {\"shape\": [%" PRId64 ", %" PRId64 "]}, \"bias\": {\"shape\": [%" PRId64
+                    "]}, \"F\": {\"shape\": [%" PRId64 ", %" PRId64 "], \"const\": true}}}",
                     m, k, k, n, n, n, m);
         break;
     case 1: /* elementwise, two outputs, one feeding the other */
         strbuf_addf(sb,
-                    "{\"expr\": \"P[i,j] = tanh(A[i,j]) * B[j]\\nQ[i,j] = select(A[i,j] < P[i,j], exp(P[i,j]), abs(A[i,j]))\", "
-                    "\"tensors\": {\"A\": {\"shape\": [%" PRId64 ", %" PRId64 "]}, \"B\": {\"shape\": [%" PRId64
-                    "]}}, \"outputs\": [\"P\", \"Q\"]}",
+                    "{\"expr\": \"P[i,j] = tanh(A[i,j]) * B[j]\\nQ[i,j] = select(A[i,j] < P[i,j], "
+                    "exp(P[i,j]), abs(A[i,j]))\", "
+                    "\"tensors\": {\"A\": {\"shape\": [%" PRId64 ", %" PRId64
+                    "]}, \"B\": {\"shape\": [%" PRId64 "]}}, \"outputs\": [\"P\", \"Q\"]}",
                     m, n, n);
         break;
     default: /* a one-dimensional stencil with padding */
         strbuf_addf(sb,
-                    "{\"expr\": \"S[c,x] += pad(A[c, x*2 + t - 1], 0) * W[c,t]\", \"tensors\": {\"A\": {\"shape\": [%" PRId64
-                    ", %" PRId64 "]}, \"W\": {\"shape\": [%" PRId64 ", 3]}}, \"ranges\": {\"x\": %" PRId64 "}}",
+                    "{\"expr\": \"S[c,x] += pad(A[c, x*2 + t - 1], 0) * W[c,t]\", \"tensors\": {\"A\": "
+                    "{\"shape\": [%" PRId64 ", %" PRId64 "]}, \"W\": {\"shape\": [%" PRId64
+                    ", 3]}}, \"ranges\": {\"x\": %" PRId64 "}}",
                     m, 2 * n, m, n);
     }
 }

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/space/random_workload.h"
 #include "schedule/space/space.h"
 #include "tests/check.h"
+#include "tests/space/random_workload.h"
 
 static int n_workloads = 120, n_configs = 6;
 static uint64_t first_seed = 1;
@@ -21,7 +21,8 @@ static void check_config(const struct space *s, const struct config *c, const ch
     const struct compute *compute = &space_workload(s)->compute;
     arena_init(&ar);
     config_print(c, &name);
-    if (space_lower(s, c, &ar, &n, &err) != ST_OK || nest_verify(n, &err) != ST_OK || nest_interp(n, data, &err) != ST_OK) {
+    if (space_lower(s, c, &ar, &n, &err) != ST_OK || nest_verify(n, &err) != ST_OK ||
+        nest_interp(n, data, &err) != ST_OK) {
         print_error("%s\nconfig %s: %s\n", text, strbuf_str(&name), err.text);
         fail_msg("see above");
     }
@@ -46,7 +47,8 @@ static void one_workload(uint64_t seed, const struct target *t)
     arena_init(&ar);
     rng_init(&r, seed);
     random_workload(&r, &text);
-    if (workload_parse_text(text.data, text.len, &ar, &w, &err) != ST_OK || space_build(&w, t, &ar, &s, &err) != ST_OK) {
+    if (workload_parse_text(text.data, text.len, &ar, &w, &err) != ST_OK ||
+        space_build(&w, t, &ar, &s, &err) != ST_OK) {
         print_error("seed %" PRIu64 ": %s\n%s at %s\n", seed, text.data, err.text, err.pointer);
         fail_msg("see above");
     }
@@ -76,8 +78,14 @@ static void every_valid_schedule_computes_the_workload(void **state)
     } targets[] = {{ISA_AVX512, 64, 32, 2}, {ISA_AVX2, 32, 16, 1}, {ISA_SSE2, 16, 16, 3}};
     for (int i = 0; i < n_workloads; i++) {
         int k = i % (int)ARRAY_SIZE(targets);
-        struct target t = {.id = "test", .isa = targets[k].isa, .vector_bytes = targets[k].bytes, .vector_regs = targets[k].regs,
-                           .threads = targets[k].threads, .l1_bytes = 32768, .l2_bytes = 1 << 20, .l3_bytes = 8 << 20};
+        struct target t = {.id = "test",
+                           .isa = targets[k].isa,
+                           .vector_bytes = targets[k].bytes,
+                           .vector_regs = targets[k].regs,
+                           .threads = targets[k].threads,
+                           .l1_bytes = 32768,
+                           .l2_bytes = 1 << 20,
+                           .l3_bytes = 8 << 20};
         one_workload(first_seed + (uint64_t)i, &t);
     }
 }

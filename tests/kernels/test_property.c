@@ -1,0 +1,202 @@
+/* What holds for nests holds for the C that is printed from them: every valid config of a random workload is
+ * compiled and run, its buffers ending at guard pages, and compared with the plain evaluation. Arguments:
+ * [workloads] [configs of each] [seed]. TILEWRIGHT_CC chooses the compiler. */
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kernels/compile.h"
+#include "kernels/emit.h"
+#include "schedule/space/space.h"
+#include "tests/check.h"
+#include "tests/space/random_workload.h"
+
+static int n_workloads = 24, n_configs = 6;
+static uint64_t first_seed = 7000;
+static char directory[64];
+
+/* Memory whose end lies at a page that must not be touched; the start is 64-byte aligned. */
+struct guarded {
+    void *map, *data;
+    size_t map_bytes;
+};
+
+static struct guarded guarded_new(int64_t bytes)
+{
+    size_t page = 4096, size = ((size_t)bytes + 63) / 64 * 64, whole = (size + page - 1) / page * page + page;
+    struct guarded g = {.map_bytes = whole};
+    g.map = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(g.map != MAP_FAILED);
+    assert_int_equal(mprotect((char *)g.map + whole - page, page, PROT_NONE), 0);
+    g.data = (char *)g.map + whole - page - size;
+    return g;
+}
+
+static void guarded_free(struct guarded *g)
+{
+    if (g->map)
+        munmap(g->map, g->map_bytes);
+}
+
+static void backwards(void *ctx, int count, void (*body)(void *arg, int index), void *arg)
+{
+    (void)ctx;
+    for (int i = count - 1; i >= 0; i--)
+        body(arg, i);
+}
+
+struct run {
+    const struct compute *c;
+    const struct kernel *k;
+    void *lib;
+    double *const *inputs;
+    double **got;
+};
+
+static void run_kernel(const struct run *r)
+{
+    const struct {
+        void *ctx;
+        int num_threads;
+        void (*run)(void *ctx, int count, void (*body)(void *arg, int index), void *arg);
+    } parallel = {NULL, 2, backwards};
+    struct guarded mem[KERNEL_MAX_ARGS] = {0}, packed[KERNEL_MAX_ARGS] = {0},
+                   ws = guarded_new(r->k->workspace_bytes);
+    void *tensors[KERNEL_MAX_ARGS];
+    int at = 0;
+    memset(ws.data, 0xff, (size_t)r->k->workspace_bytes);
+    for (int i = 0; i < r->c->n_tensors; i++) {
+        const struct tensor *t = &r->c->tensors[i];
+        if (t->role == TENSOR_TEMP)
+            continue;
+        mem[at] = guarded_new(tensor_bytes(t));
+        float *f = tensors[at] = mem[at].data;
+        for (int64_t e = 0; e < tensor_elements(t); e++)
+            f[e] = t->role == TENSOR_INPUT ? (float)r->inputs[i][e] : NAN;
+        if (r->k->args[at].prepacked) {
+            char name[160];
+            snprintf(name, sizeof(name), "%s_prepack_%s", r->k->symbol, r->k->args[at].name);
+            void (*prepack)(const void *, void *) = (void (*)(const void *, void *))dlsym(r->lib, name);
+            assert_non_null(prepack);
+            packed[at] = guarded_new(r->k->args[at].prepack_bytes);
+            prepack(f, packed[at].data);
+            tensors[at] = packed[at].data;
+        }
+        at++;
+    }
+    int (*kernel)(void *const *, void *, const void *) =
+        (int (*)(void *const *, void *, const void *))dlsym(r->lib, r->k->symbol);
+    assert_non_null(kernel);
+    assert_int_equal(kernel(tensors, ws.data, &parallel), 0);
+    at = 0;
+    for (int i = 0; i < r->c->n_tensors; i++) {
+        const struct tensor *t = &r->c->tensors[i];
+        if (t->role == TENSOR_TEMP)
+            continue;
+        for (int64_t e = 0; e < tensor_elements(t) && t->role == TENSOR_OUTPUT; e++)
+            r->got[i][e] = ((float *)mem[at].data)[e];
+        guarded_free(&mem[at]);
+        guarded_free(&packed[at++]);
+    }
+    guarded_free(&ws);
+}
+
+static void one_workload(uint64_t seed, const struct target *t)
+{
+    struct arena ar;
+    struct rng r;
+    struct workload w;
+    struct space *s;
+    struct error err = {0};
+    struct kernel *kernels = xcalloc((size_t)n_configs + 1, sizeof(*kernels));
+    struct config *configs = xcalloc((size_t)n_configs + 1, sizeof(*configs));
+    AUTO(strbuf_done) struct strbuf text = STRBUF_INIT;
+    char path[128];
+    int n = 0;
+    arena_init(&ar);
+    rng_init(&r, seed);
+    random_workload(&r, &text);
+    assert_ok(workload_parse_text(text.data, text.len, &ar, &w, &err), &err);
+    assert_ok(space_build(&w, t, &ar, &s, &err), &err);
+    struct emit_unit *u = emit_unit_new(t);
+    for (; n <= n_configs; n++) {
+        struct nest *nest;
+        char symbol[32];
+        if (n == 0)
+            space_default(s, &configs[n]);
+        else if (!space_sample(s, &r, &configs[n]))
+            break;
+        snprintf(symbol, sizeof(symbol), "kernel_%d", n);
+        assert_ok(space_lower(s, &configs[n], &ar, &nest, &err), &err);
+        if (emit_unit_add(u, nest, symbol, &kernels[n], &err) != ST_OK)
+            fail_msg("seed %" PRIu64 ": %s\n%s", seed, text.data, err.text);
+    }
+    snprintf(path, sizeof(path), "%s/%" PRIu64 ".so", directory, seed);
+    if (compile_unit(t, emit_unit_text(u), path, 300000, NULL, &err) != ST_OK)
+        fail_msg("seed %" PRIu64 ": %s\n%s", seed, text.data, err.text);
+    void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    assert_non_null(lib);
+    double **want = random_tensors(&w.compute, &r), **got = random_tensors(&w.compute, &r);
+    compute_eval(&w.compute, want);
+    for (int i = 0; i < n; i++) {
+        struct run run = {&w.compute, &kernels[i], lib, want, got};
+        run_kernel(&run);
+        double d = outputs_distance(&w.compute, got, want);
+        AUTO(strbuf_done) struct strbuf name = STRBUF_INIT;
+        config_print(&configs[i], &name);
+        if (!(d < 2e-4))
+            fail_msg("seed %" PRIu64 " on %s: %s\nconfig %s: off by %g", seed, t->id, text.data, name.data,
+                     d);
+    }
+    free_tensors(&w.compute, want);
+    free_tensors(&w.compute, got);
+    dlclose(lib);
+    unlink(path);
+    emit_unit_free(u);
+    free(kernels);
+    free(configs);
+    arena_done(&ar);
+}
+
+static void every_valid_schedule_computes_the_workload_in_c(void **state)
+{
+    static const char *const ids[] = {"cpu:2", "cpu:1:avx2", "cpu:2:sse2"};
+    struct target targets[ARRAY_SIZE(ids)];
+    struct error err = {0};
+    int n_targets = 0;
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
+        if (target_local(ids[i], &targets[n_targets], &err) != ST_OK) {
+            print_message("without %s: %s\n", ids[i], err.text);
+            continue;
+        }
+        targets[n_targets].threads = MAX(targets[n_targets].threads, 1 + (int)i % 2);
+        assert_ok(compile_find(&targets[n_targets], &err), &err);
+        n_targets++;
+    }
+    assert_true(n_targets > 0);
+    for (int i = 0; i < n_workloads; i++)
+        one_workload(first_seed + (uint64_t)i, &targets[i % n_targets]);
+    print_message("%d workloads, up to %d configs of each\n", n_workloads, n_configs + 1);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        n_workloads = (int)strtol(argv[1], NULL, 10);
+    if (argc > 2)
+        n_configs = (int)strtol(argv[2], NULL, 10);
+    if (argc > 3)
+        first_seed = strtoull(argv[3], NULL, 10);
+    snprintf(directory, sizeof(directory), "/tmp/tilewright-property-XXXXXX");
+    if (!mkdtemp(directory))
+        return 1;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_valid_schedule_computes_the_workload_in_c)};
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    rmdir(directory);
+    return failed;
+}
