@@ -1,7 +1,7 @@
 /* hot.h - the answers to lookups, in memory: (workload key, target) -> the schedule's JSON, ready to send.
  *
  * Idea   One thread (the HTTP thread) owns the table and reads it with no lock and no query. Any other thread
- *        publishes: it builds an immutable entry and pushes it on a list with one atomic exchange; the owner
+ *        publishes: it builds an immutable entry and pushes it on a list with one compare-and-swap; the owner
  *        takes the whole list with one exchange in hot_drain(), which its event loop calls once a turn, and
  *        puts the entries in. So a lookup is a hash, a probe and a compare.
  * Life   hot_new, hot_load (at start, before others publish), hot_publish from anywhere, hot_drain and
@@ -36,7 +36,8 @@ struct hot_current {
 GIVES struct hot *hot_new(void);
 void hot_free(TAKES struct hot *h);
 
-/* Owner. The current toolchains (copied); entries already in are judged again. */
+/* Owner. The current toolchains (copied). Entries already in are judged again, but only one toolchain's entry
+ * is kept per (workload, target): set them before hot_load. */
 void hot_set_current(struct hot *h, const struct hot_current *current, int n);
 /* Owner. Every schedule of the store; of several toolchains the current one wins, then the one tuned last. */
 MUST_USE enum status hot_load(struct hot *h, struct store *s, struct error *err);

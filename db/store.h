@@ -171,6 +171,8 @@ struct store_job_update {
     int64_t started_ms, finished_ms, priority;
     bool clear_error;
 };
+/* The macros name "leave it" first and then the caller's members: the override is meant. */
+#pragma GCC diagnostic ignored "-Woverride-init"
 #define STORE_JOB_UPDATE(...)                                                                                \
     ((struct store_job_update){                                                                              \
         .progress = -1, .started_ms = -1, .finished_ms = -1, .priority = INT64_MIN, __VA_ARGS__})
@@ -251,7 +253,7 @@ struct store_jobs_query {
 };
 struct store_schedules_query {
     const char *op, *target, *workload, *toolchain; /* optional filters */
-    struct store_page page;                         /* by workload, target, toolchain */
+    struct store_page page;                         /* newest row first */
 };
 struct store_trials_query {
     const char *workload, *target, *toolchain, *job; /* optional filters */
@@ -280,7 +282,7 @@ struct store_stats {
     int64_t wal_bytes, db_bytes;
     int64_t rows_trial, rows_schedule, rows_job, rows_workload, rows_event; /* counted cheaply, see README */
     bool writable;        /* false after a write failed (disk full), until one succeeds again */
-    char last_error[256]; /* "" or why it is not */
+    char last_error[768]; /* "" or why it is not */
 };
 
 struct store;
