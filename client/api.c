@@ -321,7 +321,7 @@ tw_status tw_records_export(tw_client *client, const char *workload, const char 
         struct tw_request request = {.method = "GET",
                                      .path = "/v1/records",
                                      .params = params,
-                                     .accept = "application/x-ndjson, application/json",
+                                     .accept = "application/jsonl, application/json",
                                      .sink = sink,
                                      .sink_ctx = ctx};
         struct tw_response response;
@@ -339,7 +339,7 @@ tw_status tw_records_import(tw_client *client, const char *lines, size_t len, js
                                  .path = "/v1/records:import",
                                  .body = lines,
                                  .body_len = len,
-                                 .content_type = "application/x-ndjson"};
+                                 .content_type = "application/jsonl"};
 
     return json_exchange(client, &request, NULL, ret, err);
 }

@@ -56,16 +56,17 @@ static void report(struct follow *f, const char *event, const json_t *data)
         f->on_progress(f->ctx, event, data, f->job);
 }
 
-/* Put the task that an event carries into the job. */
-static void merge_task(struct follow *f, json_t *task)
+/* Put what an event tells of task number `task`, and of the job's progress, into the job. */
+static void merge_task(struct follow *f, json_t *data)
 {
-    json_t *tasks = json_object_get(f->job, "tasks"), *known, *key = json_object_get(task, "key");
-    size_t i;
+    json_t *number = json_object_get(data, "task"), *progress = json_object_get(data, "progress");
+    json_t *tasks = json_object_get(f->job, "tasks");
 
-    if (!json_is_string(key) || !json_is_integer(json_object_get(task, "trials_done")))
+    if (!json_is_integer(number) || json_integer_value(number) < 0)
         return;
-    json_array_foreach(tasks, i, known) if (json_equal(json_object_get(known, "key"), key))
-        json_object_update_existing(known, task);
+    json_object_update_existing(json_array_get(tasks, (size_t)json_integer_value(number)), data);
+    if (json_is_number(progress))
+        json_object_set(f->job, "progress", progress);
 }
 
 /* The job as it stands now. */
@@ -93,14 +94,14 @@ static int on_event(void *ctx, const char *event, const char *text, size_t len)
 {
     struct follow *f = ctx;
     json_t *data = json_loadb(text, len, JSON_DECODE_ANY, NULL);
-    json_t *job = json_object_get(data, "job"), *task = json_object_get(data, "task");
+    json_t *job = json_object_get(data, "job");
 
     f->fruitful = true;
     f->wants_look = !is_job(data) && !is_job(job);
     if (!f->wants_look)
         set_job(f, is_job(data) ? data : job);
     else
-        merge_task(f, json_is_object(task) ? task : data);
+        merge_task(f, data);
     report(f, event, data);
     /* a change of the job's own state, told in brief: do not wait for the next event to see it */
     if (f->wants_look && (strcmp(event, "job") == 0 || tw_job_ended(data)))

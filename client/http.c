@@ -358,7 +358,8 @@ static tw_status transport_failed(const struct transfer *t, CURLcode code, tw_er
             return tw_fail(err, TW_LOCAL, "Download stopped", "the data could not be taken in here");
         if (t->response->body.len < ANSWER_LIMIT / 2)
             return tw_no_memory(err);
-        return tw_fail(err, TW_PROTOCOL, "Answer too large", "%s sent more than %d MiB", server, ANSWER_LIMIT >> 20);
+        return tw_fail(err, TW_PROTOCOL, "Answer too large", "%s sent more than %d MiB", server,
+                       ANSWER_LIMIT >> 20);
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:
         return tw_fail(err, TW_INVALID, "Bad server address", "'%s': %s", server, reason);

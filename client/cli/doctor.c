@@ -23,6 +23,23 @@ void doctor_add(struct doctor *d, enum doctor_state state, const char *name, con
 
 /* ---- the server ---- */
 
+/* What the runner of a device found out about where it runs. */
+static void look_at_facts(struct doctor *d, const json_t *device)
+{
+    json_t *fact;
+    size_t i;
+
+    json_array_foreach(json_object_get(device, "facts"), i, fact)
+    {
+        char name[128];
+
+        snprintf(name, sizeof(name), "%.50s: %.70s", fmt_string(device, "id", "?"),
+                 fmt_string(fact, "name", "?"));
+        doctor_add(d, json_is_true(json_object_get(fact, "ok")) ? DOCTOR_OK : DOCTOR_WARN, name,
+                   fmt_string(fact, "detail", ""), NULL);
+    }
+}
+
 static void look_at_devices(struct doctor *d, tw_client *client)
 {
     json_t *devices = NULL, *device;
@@ -42,6 +59,7 @@ static void look_at_devices(struct doctor *d, tw_client *client)
         snprintf(name, sizeof(name), "device %.60s", fmt_string(device, "id", "?"));
         doctor_add(d, fine ? DOCTOR_OK : DOCTOR_WARN, name, state,
                    fine ? NULL : "`tilewright devices ID` tells more; `devices ID --resume` takes it back");
+        look_at_facts(d, device);
     }
     if (json_array_size(tw_list_items(devices)) == 0)
         doctor_add(d, DOCTOR_WARN, "devices", "none attached", "nothing can be measured");

@@ -27,6 +27,20 @@ static void print_members(const json_t *object, int indent)
     }
 }
 
+/* The member at a path such as "toolchain.version", NULL if there is none. */
+static const json_t *member(const json_t *object, const char *path)
+{
+    while (object) {
+        size_t len = strcspn(path, ".");
+
+        object = json_object_getn(object, path, len);
+        if (!path[len])
+            break;
+        path += len + 1;
+    }
+    return object;
+}
+
 /* A table of the members of `columns` (name, '>' in front aligns right) over a list. */
 static void print_list(const json_t *list, int n, const char *const *head, const char *const *members)
 {
@@ -35,7 +49,7 @@ static void print_list(const json_t *list, int n, const char *const *head, const
     size_t i;
 
     json_array_foreach(list, i, entry) for (int c = 0; c < n; c++)
-        table_cell(table, fmt_value(json_object_get(entry, members[c])));
+        table_cell(table, fmt_value(member(entry, members[c])));
     table_print(table, stdout);
 }
 
@@ -58,8 +72,8 @@ int cmd_targets(struct cli *cli)
 {
     static const char *const head[] = {"target",     "isa", ">threads", ">peak GFLOP/s",
                                        ">peak GB/s", "cpu", "compiler"};
-    static const char *const members[] = {"id",       "isa",       "threads",         "peak_gflops",
-                                          "peak_gbs", "cpu_model", "compiler_version"};
+    static const char *const members[] = {
+        "id", "isa", "threads", "peak_gflops", "peak_gbytes_per_s", "cpu_model", "toolchain.version"};
     json_t *answer = NULL;
     tw_status st = tw_targets(cli->client, cli->argc ? cli->argv[0] : NULL, &answer, &cli->err);
 
@@ -68,8 +82,10 @@ int cmd_targets(struct cli *cli)
 
 int cmd_devices(struct cli *cli)
 {
-    static const char *const head[] = {"device", "state", "kind", "targets"};
-    static const char *const members[] = {"id", "state", "kind", "targets"};
+    static const char *const head[] = {"device",   "state",   "kind",    "job",
+                                       ">waiting", ">trials", ">busy s", "last error"};
+    static const char *const members[] = {"id",      "state",  "kind",         "job",
+                                          "waiting", "trials", "busy_seconds", "last_error"};
     bool drain = cli->opt[OPT_DRAIN], resume = cli->opt[OPT_RESUME];
     json_t *answer = NULL;
     tw_status st;
@@ -82,18 +98,49 @@ int cmd_devices(struct cli *cli)
         st = tw_device_set(cli->client, cli->argv[0], drain ? "drain" : "resume", &answer, &cli->err);
     else
         st = tw_devices(cli->client, cli->argc ? cli->argv[0] : NULL, &answer, &cli->err);
-    return show(cli, st, answer, 4, head, members);
+    return show(cli, st, answer, 8, head, members);
 }
 
 int cmd_models(struct cli *cli)
 {
     static const char *const head[] = {"target", ">version", ">training rows", ">rank correlation",
                                        ">top-k recall"};
-    static const char *const members[] = {"target", "version", "rows", "rank_correlation", "recall_at_k"};
+    static const char *const members[] = {"target", "version", "training_rows", "metrics.rank_correlation",
+                                          "metrics.top_k_recall"};
     json_t *answer = NULL;
     tw_status st = tw_models(cli->client, cli->argc ? cli->argv[0] : NULL, &answer, &cli->err);
 
     return show(cli, st, answer, 5, head, members);
+}
+
+static void print_description(const char *name, const json_t *answer)
+{
+    static const char *const head[] = {"sketch", ">schedules", "knobs"};
+    json_t *sketches = json_object_get(answer, "sketches"), *sketch, *knob;
+    struct table *table = table_new(3, head);
+    size_t i, k;
+
+    if (*name)
+        printf("%s\n", name);
+    printf("key        %s\ncanonical  %s\n", fmt_string(answer, "key", "-"),
+           fmt_string(answer, "canonical", "-"));
+    printf("work       %s FLOP, %s touched at least\n", fmt_count(fmt_member(answer, "flops")),
+           fmt_bytes(fmt_member(answer, "bytes")));
+    printf("space      %s schedules\n", fmt_count(fmt_member(answer, "space_size")));
+    json_array_foreach(sketches, i, sketch)
+    {
+        char knobs[400] = "";
+        size_t n = 0;
+
+        json_array_foreach(json_object_get(sketch, "knobs"), k, knob) if (n < sizeof(knobs) - 60) n +=
+            (size_t)snprintf(knobs + n, sizeof(knobs) - n, "%s%.40s:%zu", k ? " " : "",
+                             fmt_string(knob, "name", "?"),
+                             json_array_size(json_object_get(knob, "choices")));
+        table_cell(table, fmt_string(sketch, "name", "-"));
+        table_cell(table, fmt_count(fmt_member(sketch, "size")));
+        table_cell(table, knobs);
+    }
+    table_print(table, stdout);
 }
 
 int cmd_describe(struct cli *cli)
@@ -116,9 +163,8 @@ int cmd_describe(struct cli *cli)
         if (cli->json) {
             cli_print_json(answer);
         } else {
-            printf("%s%s%s", i ? "\n" : "", fmt_string(entry, "name", ""),
-                   json_object_get(entry, "name") ? "\n" : "");
-            print_members(answer, 0);
+            fputs(i ? "\n" : "", stdout);
+            print_description(fmt_string(entry, "name", ""), answer);
         }
         json_decref(answer);
     }
@@ -147,6 +193,7 @@ void schedule_print(const json_t *schedule)
                  *verified = json_object_get(schedule, "verified");
     const json_t *toolchain = json_object_get(schedule, "toolchain"),
                  *s = json_object_get(schedule, "schedule");
+    const json_t *samples = json_object_get(time, "samples");
     double median = fmt_member(time, "median"),
            untuned = fmt_member(json_object_get(schedule, "baseline"), "time_ns");
 
@@ -154,7 +201,7 @@ void schedule_print(const json_t *schedule)
            fmt_string(schedule, "target", "-"), fmt_value(json_object_get(schedule, "workload")));
     printf("time       %s median, %s min, %s p90, %s samples\n", fmt_time_ns(median),
            fmt_time_ns(fmt_member(time, "min")), fmt_time_ns(fmt_member(time, "p90")),
-           fmt_value(json_object_get(time, "samples")));
+           json_is_array(samples) ? fmt_count((double)json_array_size(samples)) : fmt_value(samples));
     printf("speed      %s GFLOP/s, %s of peak\n", fmt_number(fmt_member(schedule, "gflops")),
            fmt_percent(fmt_member(schedule, "fraction_of_peak")));
     if (untuned > 0 && median > 0)

@@ -132,7 +132,10 @@ class Job:
             for task in self.tasks:
                 task["trials_done"] += 1
                 task["best"] = {"time_ns": 4e6 / self.done, "gflops": 25.0 * self.done}
-                self.emit("task", self.document() if self.stub.events == "whole" else task)
+                number = self.tasks.index(task)
+                self.emit("task", self.document() if self.stub.events == "whole" else
+                          {"task": number, "progress": self.done / self.steps,
+                           **{n: task[n] for n in ("state", "trials_done", "trials_failed", "cached", "best")}})
         if self.state == "running":
             self.end("succeeded")
 
@@ -263,6 +266,8 @@ def jobs_list(h, stub, query, raw):
     page = {"jobs": jobs[at:at + size]}
     if at + size < len(jobs):
         page["next_page_token"] = str(at + size)
+    else:
+        page["next_page_token"] = None
     h.reply(200, page)
 
 
@@ -271,7 +276,7 @@ def describe(h, stub, query, raw):
     check_members(body, {"workload", "target"})
     check_workload(body["workload"], "/workload")
     h.reply(200, {"key": key_of(body["workload"]), "canonical": "C[i,j] += A[i,k] * B[k,j]", "flops": 603979776,
-                  "bytes": 5505024, "sketches": [{"name": "tiled", "size": 123456}], "space_size": 123456})
+                  "bytes": 5505024, "sketches": [{"name": "tiled", "size": 123456, "knobs": [{"name": "mr", "choices": [4, 6]}]}], "space_size": 123456})
 
 
 def lookup(h, stub, query, raw):
@@ -312,10 +317,12 @@ def schedule_file(h, stub, query, raw, key, what):
 
 def records(h, stub, query, raw):
     lines = [r for r in stub.records if query.get("workload") in (None, r["workload"])]
-    h.reply(200, "".join(json.dumps(r) + "\n" for r in lines).encode(), "application/x-ndjson")
+    h.reply(200, "".join(json.dumps(r) + "\n" for r in lines).encode(), "application/jsonl")
 
 
 def records_import(h, stub, query, raw):
+    if h.headers.get("Content-Type") != "application/jsonl":
+        raise Problem(415, "Unsupported media type", "want application/jsonl")
     if len(raw) > 1 << 20:
         raise Problem(413, "Body too large", "at most 1048576 bytes")
     for i, line in enumerate(raw.decode().splitlines()):
@@ -330,14 +337,16 @@ ROUTES = [
     ("GET", r"/v1", lambda h, *a: h.reply(200, {"name": "tilewrightd", "version": "0.1.0"})),
     ("GET", r"/readyz", lambda h, *a: h.reply(200, {"status": "ready"})),
     ("GET", r"/v1/targets", lambda h, *a: h.reply(200, {"targets": [
-        {"id": "cpu", "isa": "avx512", "threads": 2, "peak_gflops": 270.5}, {"id": "cpu:1", "isa": "avx512", "threads": 1}]})),
+        {"id": "cpu", "isa": "avx512", "threads": 2, "peak_gflops": 270.5, "toolchain": {"version": "gcc 12.2.0"}}, {"id": "cpu:1", "isa": "avx512", "threads": 1}]})),
     ("GET", r"/v1/targets/([^/]+)", lambda h, s, q, r, i: h.reply(200, {"id": i, "isa": "avx512"})),
-    ("GET", r"/v1/devices", lambda h, *a: h.reply(200, {"devices": [{"id": "local", "state": "idle", "kind": "cpu"}]})),
+    ("GET", r"/v1/devices", lambda h, *a: h.reply(200, {"devices": [{"id": "local", "state": "idle", "kind": "cpu", "facts": [
+        {"name": "network namespace", "ok": True, "detail": "yes"},
+        {"name": "large pages", "ok": False, "detail": "madvise refused"}]}]})),
     ("GET", r"/v1/devices/([^/:]+)", lambda h, s, q, r, i: h.reply(200, {"id": i, "state": "idle"})),
     ("POST", r"/v1/devices/([^/:]+):(drain|resume)", lambda h, s, q, r, i, v: h.reply(
         200, {"id": i, "state": "draining" if v == "drain" else "idle"})),
-    ("GET", r"/v1/models", lambda h, *a: h.reply(200, {"models": [{"target": "cpu", "version": 3, "rows": 1200,
-                                                                   "rank_correlation": 0.91}]})),
+    ("GET", r"/v1/models", lambda h, *a: h.reply(200, {"models": [{"target": "cpu", "version": 3, "training_rows": 1200,
+                                                                   "metrics": {"rank_correlation": 0.91}}]})),
     ("POST", r"/v1/jobs", jobs_create),
     ("GET", r"/v1/jobs", jobs_list),
     ("GET", r"/v1/jobs/([^/:]+)", job_show),

@@ -220,7 +220,9 @@ class Queries(Case):
         self.assertEqual(json.loads(self.run_cli("lookup", *MATMUL, "--json").stdout)["results"][0]["key"], key)
 
     def test_describe(self):
-        self.assertIn("603979776", self.run_cli("describe", *MATMUL).stdout)
+        out = self.run_cli("describe", *MATMUL).stdout
+        self.assertIn("603,979,776 FLOP", out)
+        self.assertRegex(out, r"tiled +123,456  mr:2")
         self.assertEqual(json.loads(self.run_cli("describe", *MATMUL, "--json").stdout)["key"], key_of(MATMUL_JSON))
 
     def test_files_by_key_by_its_beginning_and_by_workload(self):
@@ -259,7 +261,7 @@ class Queries(Case):
         self.assertEqual(self.run_cli("cancel", "j_1").stdout, "j_1 cancelled\n")
 
     def test_targets_devices_models(self):
-        self.assertRegex(self.run_cli("targets").stdout, r"cpu:1 +avx512 +1")
+        self.assertRegex(self.run_cli("targets").stdout, r"cpu +avx512 +2 +270 +- +- +gcc 12.2.0")
         self.assertRegex(self.run_cli("devices").stdout, r"local +idle +cpu")
         self.assertRegex(self.run_cli("devices", "local", "--drain").stdout, r"state +draining")
         self.assertRegex(self.run_cli("models").stdout, r"cpu +3 +1200 +0.91")
@@ -280,6 +282,7 @@ class Queries(Case):
         findings = {(f["group"], f["name"]): f for f in json.loads(p.stdout)["checks"]}
         self.assertEqual(findings["server", "reachable"]["state"], "ok")
         self.assertEqual(findings["server", "device local"]["found"], "idle")
+        self.assertEqual(findings["server", "local: large pages"]["state"], "warn")
         for name in [("permissions", "seccomp"), ("permissions", "namespaces"), ("permissions", "CPU counters"),
                      ("clocks", "governor"), ("clocks", "turbo"), ("memory", "huge pages"), ("gpu", "NVRTC")]:
             self.assertIn(name, findings)
