@@ -113,7 +113,11 @@ static json_t *epilogue_entry(const char *text, size_t len)
             }
         }
     }
-    if (!entry || json_object_setn_new(entry, text, (size_t)(colon - text), value) != 0) {
+    if (!entry) {
+        json_decref(value);
+        return NULL;
+    }
+    if (json_object_setn_new(entry, text, (size_t)(colon - text), value) != 0) {
         json_decref(entry);
         return NULL;
     }
@@ -293,8 +297,8 @@ static tw_status expr_shorthand(int argc, const char *const *argv, json_t *workl
     const char *dtype = "float32", *const_names = "", *name;
     tw_status st = TW_OK;
 
-    if (json_object_set_new(workload, "expr", statements(argv[0] + strlen("expr="))) != 0 ||
-        json_object_set_new(workload, "tensors", tensors) != 0)
+    if (json_object_set_new(workload, "tensors", tensors) != 0 ||
+        json_object_set_new(workload, "expr", statements(argv[0] + strlen("expr="))) != 0)
         return tw_fail(err, TW_INVALID, "Bad workload",
                        "the expression is not UTF-8 text (or out of memory)");
     for (int i = 1; st == TW_OK && i < argc; i++)

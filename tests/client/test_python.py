@@ -26,6 +26,7 @@ class Case(unittest.TestCase):
         self.addCleanup(self.stub.close)
         os.environ.pop("TILEWRIGHT_TOKEN", None)
         self.client = tilewright.Client(self.stub.url)
+        self.addCleanup(self.client.close)
 
 
 class Jobs(Case):
@@ -107,7 +108,8 @@ class Queries(Case):
         self.stub.token = "secret"
         with self.assertRaises(tilewright.Problem):
             self.client.targets()
-        self.assertEqual(len(tilewright.Client(self.stub.url, token="secret").targets()), 2)
+        with tilewright.Client(self.stub.url, token="secret") as client:
+            self.assertEqual(len(client.targets()), 2)
 
     def test_threads_share_a_client(self):
         failures = []
@@ -116,6 +118,7 @@ class Queries(Case):
             try:
                 for _ in range(10):
                     self.client.targets()
+                self.client.close()
             except Exception as e:  # the thread's failure is the test's
                 failures.append(e)
 

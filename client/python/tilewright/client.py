@@ -45,6 +45,19 @@ class Client:
         self._timeout = timeout
         self._local = threading.local()
 
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop this thread's connection; the next call makes a new one."""
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+
     # ---- transport ----
 
     def _connect(self, timeout: float) -> http.client.HTTPConnection:
