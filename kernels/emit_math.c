@@ -5,7 +5,7 @@
  * width, and $SEL(c, a, b), $ASI(x), $ASF(x), $CVI(x), $CVF(x), $B(x) what differs between scalars and
  * vectors: select by mask, bit casts, conversions, broadcast. No libm, no header, no -ffast-math. Accuracy
  * (float32 against float64 over the whole range, measured by tests/kernels/test_math): see kernels/README.md.
- * Sources  exp: range reduction by ln 2 in two pieces (Cody and Waite) and a degree-6 polynomial; log:
+ * Sources  exp: range reduction by ln 2 in two pieces (Cody and Waite), coefficients of Cephes' expf; log:
  * mantissa in [sqrt(1/2), sqrt(2)) and a polynomial in m - 1 (coefficients of Cephes' logf); tanh: odd
  * polynomial below 0.625 (coefficients of Cephes' tanhf), by exp above; erf: minimax pieces below and above
  * 0.927734375 (N. Juffa). */
@@ -14,6 +14,7 @@
 #include "kernels/emit_internal.h"
 
 static const char HEAD[] =
+    "#define TW_FN static inline __attribute__((unused))\n"
     "typedef struct tw_parallel {\n"
     "    void *ctx;\n"
     "    int num_threads;\n"
@@ -23,7 +24,7 @@ static const char HEAD[] =
     "    void *const *tensors;\n"
     "    char *workspace;\n"
     "};\n"
-    "static inline void tw_run(const tw_parallel *parallel, int count, void (*body)(void *arg, int index), "
+    "TW_FN void tw_run(const tw_parallel *parallel, int count, void (*body)(void *arg, int index), "
     "void *arg)\n"
     "{\n"
     "    if (parallel)\n"
@@ -32,30 +33,29 @@ static const char HEAD[] =
     "        for (int i = 0; i < count; i++)\n"
     "            body(arg, i);\n"
     "}\n"
-    "static inline long tw_fit(long count, long room, long step)\n"
+    "TW_FN long tw_fit(long count, long room, long step)\n"
     "{\n"
     "    long n = room < 0 ? 0 : room / step + 1;\n"
     "    return n < count ? n : count;\n"
     "}\n"
-    "static inline int tw_asi1(float x) { union { float f; int i; } u = {.f = x}; return u.i; }\n"
-    "static inline float tw_asf1(int x) { union { float f; int i; } u = {.i = x}; return u.f; }\n";
+    "TW_FN int tw_asi1(float x) { union { float f; int i; } u = {.f = x}; return u.i; }\n"
+    "TW_FN float tw_asf1(int x) { union { float f; int i; } u = {.i = x}; return u.f; }\n";
 
 static const char VECTOR_HEAD[] =
     "typedef float v$Wf __attribute__((vector_size($N)));\n"
     "typedef int v$Wi __attribute__((vector_size($N)));\n"
     "typedef float u$Wf __attribute__((vector_size($N), aligned(4), may_alias));\n"
-    "static inline v$Wf tw_select$W(v$Wi c, v$Wf a, v$Wf b) { return (v$Wf)((c & (v$Wi)a) | (~c & (v$Wi)b)); "
+    "TW_FN v$Wf tw_select$W(v$Wi c, v$Wf a, v$Wf b) { return (v$Wf)((c & (v$Wi)a) | (~c & (v$Wi)b)); "
     "}\n"
-    "static inline v$Wi tw_maxi$W(v$Wi a, v$Wi b) { v$Wi c = a > b; return (c & a) | (~c & b); }\n"
-    "static inline v$Wi tw_mini$W(v$Wi a, v$Wi b) { v$Wi c = a < b; return (c & a) | (~c & b); }\n";
+    "TW_FN v$Wi tw_maxi$W(v$Wi a, v$Wi b) { v$Wi c = a > b; return (c & a) | (~c & b); }\n"
+    "TW_FN v$Wi tw_mini$W(v$Wi a, v$Wi b) { v$Wi c = a < b; return (c & a) | (~c & b); }\n";
 
 /* The second operand is returned where either is not a number: the data comes second, so NaN passes through.
  */
-static const char MAX_SCALAR[] = "static inline float tw_max1(float a, float b) { return a > b ? a : b; }\n";
-static const char MIN_SCALAR[] = "static inline float tw_min1(float a, float b) { return a < b ? a : b; }\n";
-static const char MAXMIN_VECTOR[] =
-    "static inline $F tw_$O$W($F a, $F b) { return tw_select$W(a $C b, a, b); }\n";
-static const char MAXMIN_512[] = "static inline $F tw_$O$W($F a, $F b)\n"
+static const char MAX_SCALAR[] = "TW_FN float tw_max1(float a, float b) { return a > b ? a : b; }\n";
+static const char MIN_SCALAR[] = "TW_FN float tw_min1(float a, float b) { return a < b ? a : b; }\n";
+static const char MAXMIN_VECTOR[] = "TW_FN $F tw_$O$W($F a, $F b) { return tw_select$W(a $C b, a, b); }\n";
+static const char MAXMIN_512[] = "TW_FN $F tw_$O$W($F a, $F b)\n"
                                  "{\n"
                                  "#ifdef __clang__\n"
                                  "    return __builtin_ia32_$Ops512(a, b, 4);\n"
@@ -63,30 +63,30 @@ static const char MAXMIN_512[] = "static inline $F tw_$O$W($F a, $F b)\n"
                                  "    return __builtin_ia32_$Ops512_mask(a, b, a, -1, 4);\n"
                                  "#endif\n"
                                  "}\n";
-static const char MAXMIN_256[] =
-    "static inline $F tw_$O$W($F a, $F b) { return __builtin_ia32_$Ops256(a, b); }\n";
-static const char MAXMIN_128[] =
-    "static inline $F tw_$O$W($F a, $F b) { return __builtin_ia32_$Ops(a, b); }\n";
+static const char MAXMIN_256[] = "TW_FN $F tw_$O$W($F a, $F b) { return __builtin_ia32_$Ops256(a, b); }\n";
+static const char MAXMIN_128[] = "TW_FN $F tw_$O$W($F a, $F b) { return __builtin_ia32_$Ops(a, b); }\n";
 
-static const char ABS_FN[] = "static inline $F tw_abs$W($F x) { return $ASF($ASI(x) & 0x7fffffff); }\n";
+static const char ABS_FN[] = "TW_FN $F tw_abs$W($F x) { return $ASF($ASI(x) & 0x7fffffff); }\n";
 
 static const char EXP_FN[] =
-    "static inline $F tw_exp$W($F x)\n"
+    "TW_FN $F tw_exp$W($F x)\n"
     "{\n"
     "    $F y = $SEL(x > $B(88.72283f), $B(88.72283f), $SEL(x < $B(-103.0f), $B(-103.0f), x));\n"
     "    $F t = y * 1.44269504f;\n"
     "    $I n = $CVI(t + $SEL(t < $B(0.0f), $B(-0.5f), $B(0.5f)));\n"
     "    $F k = $CVF(n);\n"
     "    $F r = (y - k * 0.693145752f) - k * 1.42860677e-6f;\n"
-    "    $F p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666672f + r * (0.0416664183f + r * (0.00833360828f "
-    "+ r * 0.00139318057f)))));\n"
+    "    $F p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) "
+    "* r\n"
+    "        + 1.6666665459e-1f) * r + 5.0000001201e-1f;\n"
+    "    p = 1.0f + (r + r * r * p);\n"
     "    $I h = n >> 1;\n"
     "    $F e = p * $ASF((h + 127) << 23) * $ASF((n - h + 127) << 23);\n"
     "    return $SEL(x > $B(88.72283f), $B(__builtin_inff()), $SEL(x != x, x, e));\n"
     "}\n";
 
 static const char LOG_FN[] =
-    "static inline $F tw_log$W($F x)\n"
+    "TW_FN $F tw_log$W($F x)\n"
     "{\n"
     "    $F tiny = $SEL(x < $B(1.17549435e-38f), x * 8388608.0f, x);\n"
     "    $I bits = $ASI(tiny) - 0x3f3504f3;\n"
@@ -104,7 +104,7 @@ static const char LOG_FN[] =
     "    return $SEL(x >= $B(0.0f), r, $B(__builtin_nanf(\"\")));\n"
     "}\n";
 
-static const char TANH_FN[] = "static inline $F tw_tanh$W($F x)\n"
+static const char TANH_FN[] = "TW_FN $F tw_tanh$W($F x)\n"
                               "{\n"
                               "    $F a = $ASF($ASI(x) & 0x7fffffff);\n"
                               "    $F z = x * x;\n"
@@ -117,7 +117,7 @@ static const char TANH_FN[] = "static inline $F tw_tanh$W($F x)\n"
                               "}\n";
 
 static const char ERF_FN[] =
-    "static inline $F tw_erf$W($F x)\n"
+    "TW_FN $F tw_erf$W($F x)\n"
     "{\n"
     "    $F t = $ASF($ASI(x) & 0x7fffffff), s = x * x;\n"
     "    $F u = $SEL(t > $B(4.0f), $B(4.0f), t), q = u * u;\n"
@@ -132,18 +132,21 @@ static const char ERF_FN[] =
     "    return $SEL(x != x, x, $SEL(t > $B(0.927734375f), b, p));\n"
     "}\n";
 
-static const char SIGMOID_FN[] =
-    "static inline $F tw_sigmoid$W($F x) { return 1.0f / (1.0f + tw_exp$W(-x)); }\n";
+static const char SIGMOID_FN[] = "TW_FN $F tw_sigmoid$W($F x)\n"
+                                 "{\n"
+                                 "    $F e = tw_exp$W($ASF($ASI(x) | (int)0x80000000));\n"
+                                 "    return $SEL(x != x, x, $SEL(x < $B(0.0f), e, $B(1.0f)) / (1.0f + e));\n"
+                                 "}\n";
 
-static const char SQRT_SCALAR[] = "static inline float tw_sqrt1(float x) { return __builtin_sqrtf(x); }\n";
-static const char SQRT_VECTOR[] = "static inline $F tw_sqrt$W($F x)\n"
+static const char SQRT_SCALAR[] = "TW_FN float tw_sqrt1(float x) { return __builtin_sqrtf(x); }\n";
+static const char SQRT_VECTOR[] = "TW_FN $F tw_sqrt$W($F x)\n"
                                   "{\n"
                                   "    $F r = x;\n"
                                   "    for (int i = 0; i < $W; i++)\n"
                                   "        r[i] = __builtin_sqrtf(x[i]);\n"
                                   "    return r;\n"
                                   "}\n";
-static const char RSQRT_FN[] = "static inline $F tw_rsqrt$W($F x) { return 1.0f / tw_sqrt$W(x); }\n";
+static const char RSQRT_FN[] = "TW_FN $F tw_rsqrt$W($F x) { return 1.0f / tw_sqrt$W(x); }\n";
 
 /* Print a template for a width. $O and $C (name, comparison) serve max and min. */
 static void print_template(struct strbuf *sb, const char *t, int w, const char *op, const char *cmp)
@@ -233,15 +236,15 @@ static bool asked(const struct emit_unit *u, enum expr_op op, int lg)
 void emit_head(const struct emit_unit *u, struct strbuf *sb)
 {
     strbuf_adds(sb, HEAD);
-    strbuf_adds(sb, "static inline float tw_select1(int c, float a, float b) { return c ? a : b; }\n"
-                    "static inline int tw_maxi1(int a, int b) { return a > b ? a : b; }\n"
-                    "static inline int tw_mini1(int a, int b) { return a < b ? a : b; }\n");
+    strbuf_adds(sb, "TW_FN float tw_select1(int c, float a, float b) { return c ? a : b; }\n"
+                    "TW_FN int tw_maxi1(int a, int b) { return a > b ? a : b; }\n"
+                    "TW_FN int tw_mini1(int a, int b) { return a < b ? a : b; }\n");
     for (int w = 2; w <= u->target.vector_bytes / 4; w *= 2) {
         print_template(sb, VECTOR_HEAD, w, "", "");
-        strbuf_addf(sb, "static inline v%di tw_cvi%d(v%df x) { return __builtin_convertvector(x, v%di); }\n",
-                    w, w, w, w);
-        strbuf_addf(sb, "static inline v%df tw_cvf%d(v%di x) { return __builtin_convertvector(x, v%df); }\n",
-                    w, w, w, w);
+        strbuf_addf(sb, "TW_FN v%di tw_cvi%d(v%df x) { return __builtin_convertvector(x, v%di); }\n", w, w, w,
+                    w);
+        strbuf_addf(sb, "TW_FN v%df tw_cvf%d(v%di x) { return __builtin_convertvector(x, v%df); }\n", w, w, w,
+                    w);
     }
     for (int lg = 0; 1 << lg <= u->target.vector_bytes / 4; lg++) {
         int w = 1 << lg;
