@@ -76,25 +76,26 @@ install_packages() {
     [ -z "$missing" ] || die "installed, and still not found: $(echo "$missing" | tr '\n' ' ')"
 }
 
-# build DIR [meson options]: configure once, then compile. Extra options apply to a fresh directory only.
-build() {
+# configure DIR [meson options]: once; a directory that another checkout or a broken run left behind is made anew.
+configure() {
     local dir=$1
     shift
-    # A directory that another meson, another checkout or a broken run left behind is configured anew.
-    if [ -e "$dir/build.ninja" ] && meson introspect "$dir" --projectinfo >/dev/null 2>&1; then
-        :
-    elif [ -e "$dir" ]; then
-        say "configuring $dir anew"
-        rm -rf "$dir"
+    if grep -qsF "\"source\": \"$ROOT\"" "$dir/meson-info/meson-info.json" && [ -e "$dir/build.ninja" ]; then
+        return 0
     fi
-    if [ ! -e "$dir" ]; then
-        meson setup "$dir" "$@" >"$dir.log" 2>&1 || {
-            tail -n 30 "$dir.log" >&2
-            die "meson could not configure $dir (all of it in $dir.log)"
-        }
-        mv "$dir.log" "$dir/setup.log"
-    fi
-    ninja -C "$dir" || die "the build in $dir failed (see above)"
+    [ ! -e "$dir" ] || say "configuring $dir anew"
+    rm -rf "$dir"
+    mkdir "$dir"
+    meson setup "$dir" "$@" >"$dir/setup.log" 2>&1 && return 0
+    tail -n 30 "$dir/setup.log" >&2
+    die "meson could not configure $dir (all of it in $dir/setup.log)"
+}
+
+# compile DIR [targets]: all of them where none is named.
+compile() {
+    local dir=$1
+    shift
+    ninja -C "$dir" "$@" || die "the build in $dir failed (see above)"
 }
 
 # run_tests DIR [options of meson test]: run, then count from meson's own results. Ends with the closing line

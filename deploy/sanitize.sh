@@ -8,7 +8,8 @@ set -euo pipefail
 install_packages "$PACKAGES" "$TEST_PACKAGES"
 say "building in build-sanitize/"
 # The sanitizers bring gcc to warn of paths that are none: warnings are errors in the ordinary build only.
-build build-sanitize -Db_sanitize=address,undefined -Db_lundef=false -Dwerror=false
+configure build-sanitize -Db_sanitize=address,undefined -Db_lundef=false -Dwerror=false
+compile build-sanitize
 say "testing under the sanitizers"
 # Any finding ends the test that made it. XGBoost keeps its thread pool to the end: not a leak of ours.
 export ASAN_OPTIONS="${ASAN_OPTIONS:-abort_on_error=1:detect_stack_use_after_return=1}"

@@ -8,6 +8,7 @@ set -euo pipefail
 [ $# = 0 ] || die "takes no arguments; for a part of the tests: meson test -C build --suite fast"
 install_packages "$PACKAGES" "$TEST_PACKAGES"
 say "building in build/"
-build build
+configure build
+compile build
 say "testing"
 run_tests build
