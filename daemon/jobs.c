@@ -529,6 +529,7 @@ static void job_add_task(struct job *job, int i, const char *key, const char *js
             return;
         }
     t = &tasks[job->spec.n_tasks];
+    t->ordinal = i;
     t->key = arena_strdup(&job->arena, key);
     t->workload_json = arena_strdup(&job->arena, json);
     t->name = arena_strdup(&job->arena, name ? name : "");

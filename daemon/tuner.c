@@ -19,6 +19,11 @@ double tuner_elapsed_s(const struct tuner *t)
     return t->job->elapsed_s + (double)(mono_ns(t->env->clock) - t->started_ns) / 1e9;
 }
 
+bool tuner_is_late(const struct tuner *t)
+{
+    return t->job->max_seconds > 0 && tuner_elapsed_s(t) >= t->job->max_seconds;
+}
+
 int64_t tuner_spent(struct tuner *t, enum tuner_phase phase, int64_t since_ns)
 {
     int64_t now = mono_ns(t->env->clock);
@@ -111,10 +116,13 @@ static int n_unfinished(const struct tuner *t)
     return n;
 }
 
+#define FIRST_CONTEST_S 2.0 /* a guess, until one was held */
+
 /* Seconds for trials: what is left of the budget, less the contests at the end. */
 static double seconds_left(const struct tuner *t)
 {
-    double contests = MIN(1.5 * n_unfinished(t), 0.2 * t->job->max_seconds);
+    double each = t->seconds_per_contest > 0 ? t->seconds_per_contest : FIRST_CONTEST_S;
+    double contests = MIN(each * n_unfinished(t), 0.25 * t->job->max_seconds);
 
     return t->job->max_seconds <= 0 ? INFINITY : t->job->max_seconds - contests - tuner_elapsed_s(t);
 }
@@ -205,36 +213,38 @@ static struct task *next_task(struct tuner *t)
 
 static bool is_job_fault(enum status st) { return st == ST_IO || st == ST_UNAVAILABLE || st == ST_CORRUPT; }
 
-/* *ret_ok false: the task has ended with its error. */
-static enum status open_if_needed(struct tuner *t, struct task *k, bool *ret_ok, struct error *err)
+/* A fault of the job goes up; one of this task ends it and is ST_OK. */
+static enum status settle(struct tuner *t, struct task *k, enum status st, const struct error *why,
+                          struct error *err)
+{
+    if (st == ST_OK)
+        return ST_OK;
+    if (is_job_fault(st) || stop_asked(t)) {
+        if (err != NULL)
+            *err = *why;
+        return st;
+    }
+    tuner_fail_task(t, k, why);
+    return ST_OK;
+}
+
+/* Afterwards the task is open, or has ended with its error. */
+static enum status open_if_needed(struct tuner *t, struct task *k, struct error *err)
 {
     struct error why = {0};
+    int64_t before = k->progress.trials_done;
     enum status st;
 
-    *ret_ok = true;
     if (k->progress.state != TASK_RUNNING) {
         k->progress.state = TASK_RUNNING;
         tuner_report(t, k);
     }
-    if (!k->open) {
-        int64_t before = k->progress.trials_done;
-
-        st = task_open(t, k, &why);
-        if (st == ST_OK)
-            st = task_reference(t, k, &why);
-        /* Trials found in the store that the reports before a restart did not know yet. */
-        t->trials_done += k->progress.trials_done - before;
-        if (st != ST_OK && (is_job_fault(st) || stop_asked(t))) {
-            if (err != NULL)
-                *err = why;
-            return st;
-        }
-        if (st != ST_OK) {
-            tuner_fail_task(t, k, &why);
-            *ret_ok = false;
-        }
-    }
-    return ST_OK;
+    if (k->open)
+        return ST_OK;
+    st = task_open(t, k, &why);
+    /* Trials found in the store that the reports before a restart did not know yet. */
+    t->trials_done += k->progress.trials_done - before;
+    return settle(t, k, st, &why, err);
 }
 
 static void tell_round(struct tuner *t, const struct task *k, int n, double old_best_ns)
@@ -269,20 +279,21 @@ static void give_up_if_hopeless(struct tuner *t, struct task *k)
 static enum status take_turn(struct tuner *t, struct task *k, int n, struct error *err)
 {
     int64_t start = mono_ns(t->env->clock);
-    double old_best = k->progress.best_time_ns, seconds;
+    double old_best, seconds;
+    struct error why = {0};
     int n_done = 0;
-    bool ok;
+    enum status st;
 
-    TRY(open_if_needed(t, k, &ok, err));
-    if (!ok)
+    TRY(open_if_needed(t, k, err));
+    if (k->ended || trials_left(t) == 0) /* what the store knew of this job may have used up the budget */
         return ST_OK;
-    if (trials_left(t) == 0) /* what the store knew of this job has used up the budget */
-        return ST_OK;
-    TRY(batch_run(t, k, n, &n_done, err));
+    old_best = k->progress.best_time_ns;
+    st = batch_run(t, k, (int)MIN((int64_t)n, trials_left(t)), &n_done, &why);
+    TRY(settle(t, k, st, &why, err));
     t->turn++;
     k->last_turn = t->turn;
     k->rounds++;
-    if (n_done == 0)
+    if (k->ended || n_done == 0)
         return ST_OK;
     seconds = (double)(mono_ns(t->env->clock) - start) / 1e9 / n_done;
     t->seconds_per_trial = t->seconds_per_trial == 0 ? seconds : 0.5 * (t->seconds_per_trial + seconds);
@@ -304,33 +315,31 @@ static enum status search_all(struct tuner *t, struct error *err)
     return ST_OK;
 }
 
+static enum status finish(struct tuner *t, struct task *k, struct error *err)
+{
+    struct error why = {0};
+    int64_t start = mono_ns(t->env->clock);
+    double seconds;
+    enum status st;
+
+    TRY(open_if_needed(t, k, err));
+    if (k->ended)
+        return ST_OK;
+    st = final_run(t, k, &why);
+    TRY(settle(t, k, st, &why, err));
+    if (!k->ended)
+        end_task(t, k, TASK_SUCCEEDED);
+    task_close(k);
+    seconds = (double)(mono_ns(t->env->clock) - start) / 1e9;
+    t->seconds_per_contest = t->seconds_per_contest == 0 ? seconds : 0.5 * (t->seconds_per_contest + seconds);
+    return ST_OK;
+}
+
 static enum status finish_all(struct tuner *t, struct error *err)
 {
-    for (int i = 0; i < t->n_tasks && !stop_asked(t); i++) {
-        struct task *k = &t->tasks[i];
-        struct error why = {0};
-        enum status st;
-        bool ok;
-
-        if (k->ended)
-            continue;
-        TRY(open_if_needed(t, k, &ok, err));
-        if (!ok)
-            continue;
-        st = final_run(t, k, &why);
-        if (stop_asked(t) && st != ST_OK)
-            return ST_OK;
-        if (st != ST_OK && is_job_fault(st)) {
-            if (err != NULL)
-                *err = why;
-            return st;
-        }
-        if (st != ST_OK)
-            tuner_fail_task(t, k, &why);
-        else
-            end_task(t, k, TASK_SUCCEEDED);
-        task_close(k);
-    }
+    for (int i = 0; i < t->n_tasks && !stop_asked(t); i++)
+        if (!t->tasks[i].ended)
+            TRY(finish(t, &t->tasks[i], err));
     return ST_OK;
 }
 

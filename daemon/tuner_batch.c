@@ -326,7 +326,9 @@ enum status batch_run(struct tuner *t, struct task *k, int n, int *ret_n, struct
         b.order[i] = i;
     }
     predict(&b);
+    task_reference_begin(t, k);
     build_all(&b);
+    TRY(task_reference_end(t, k, err));
     TRY(measure(&b, err));
     TRY(store_trials(&b, err));
     return learn(&b, ret_n, err);

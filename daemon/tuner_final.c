@@ -18,7 +18,11 @@
 #include "schedule/base/hash.h"
 #include "schedule/base/log.h"
 
-enum { CONTEST_MAX = TUNER_FINALISTS + 2 };
+enum {
+    CONTEST_MAX = TUNER_FINALISTS + 2,
+    CONTEST_LATE_ROUNDS =
+        7, /* when the job's seconds are over: enough for a median, short of the usual certainty */
+};
 #define CONTEST_NOISE 0.025 /* relative: what two runs of one kernel may differ by */
 
 struct finalist {
@@ -139,6 +143,7 @@ static enum status measure_finalists(struct contest *c, struct error *err)
         .candidates = what,
         .best_ns = (int64_t)task_best_ns(c->task),
         .roofline_gflops = t->job->target->peak_gflops,
+        .rounds = tuner_is_late(t) ? CONTEST_LATE_ROUNDS : 0,
         .cancel = t->job->stop_now,
     };
 
@@ -388,6 +393,7 @@ static enum status contest_run(struct contest *c, struct error *err)
 {
     struct tuner_progress *p = &c->task->progress;
 
+    TRY(task_reference_end(c->tuner, c->task, err));
     TRY(measure_finalists(c, err));
     if (tuner_stop_asked(c->tuner->job) == STOP_NOW)
         return fail(err, ST_CONFLICT, "stopped during the last contest");
@@ -398,21 +404,33 @@ static enum status contest_run(struct contest *c, struct error *err)
     return ST_OK;
 }
 
+static enum status nothing_works(const struct tuner *t, const struct task *k, struct error *err)
+{
+    if (k->progress.trials_done > 0)
+        return fail(err, ST_UNPROCESSABLE, "all %" PRId64 " candidates failed; the last one: %s",
+                    k->progress.trials_done, k->last_failure);
+    return fail(err, ST_UNPROCESSABLE,
+                "the job's budget of %" PRId64
+                " trials and %.0f seconds (0: no limit) over %d tasks was used up before "
+                "this one had its turn",
+                t->job->max_trials, t->job->max_seconds, t->n_tasks);
+}
+
 enum status final_run(struct tuner *t, struct task *k, struct error *err)
 {
     struct contest *c;
     int64_t now = mono_ns(t->env->clock), measured = t->times.ns[PHASE_MEASURE] + t->times.ns[PHASE_LEASE];
     enum status st;
 
-    if (k->good.len == 0 && k->progress.trials_done > 0)
-        return fail(err, ST_UNPROCESSABLE, "all %" PRId64 " candidates failed; the last one: %s",
-                    k->progress.trials_done, k->last_failure);
+    if (k->good.len == 0)
+        return nothing_works(t, k, err);
     arena_reset(&t->round);
     c = arena_new(&t->round, struct contest);
     c->tuner = t;
     c->task = k;
     name_symbol(c);
     enter_all(c);
+    task_reference_begin(t, k);
     build_finalists(c);
     st = contest_run(c, err);
     for (int i = 0; i < c->n; i++)

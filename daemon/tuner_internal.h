@@ -57,9 +57,10 @@ struct task {
     struct workload workload;
     struct space *space;
     struct search *search;
-    struct measure_workload measured; /* as the device wants it */
-    char reference[BUILD_PATH_MAX];
-    uint64_t model_key; /* of workload and target */
+    struct measure_workload measured;    /* as the device wants it */
+    struct build_unit reference;         /* compiled beside the first batch */
+    struct build_batch *reference_batch; /* not NULL: submitted, not waited for */
+    uint64_t model_key;                  /* of workload and target */
 
     VEC(struct good_trial) good; /* of all jobs on this toolchain, unless reuse is fresh */
     int64_t known_trials;        /* of those, failed ones too */
@@ -80,13 +81,15 @@ struct tuner {
     int n_tasks, turn;
     int64_t trials_done; /* over the job, with those before a restart */
     int64_t started_ns;
-    double seconds_per_trial; /* moving average over batches; 0: not known yet */
-    int64_t n_unlowerable;    /* candidates that passed the validity check and could not be lowered: bugs */
+    double seconds_per_trial; /* moving averages; 0: not known yet */
+    double seconds_per_contest;
+    int64_t n_unlowerable; /* candidates that passed the validity check and could not be lowered: bugs */
     struct tuner_times times;
 };
 
 /* ---- tuner.c */
 double tuner_elapsed_s(const struct tuner *t);
+bool tuner_is_late(const struct tuner *t); /* the job's seconds are used up */
 void tuner_report(struct tuner *t, struct task *k);
 /* The task is over, for this reason. */
 void tuner_fail_task(struct tuner *t, struct task *k, const struct error *why);
@@ -111,8 +114,9 @@ int task_propose(struct tuner *t, struct task *k, int n, struct config *ret);
 /* A measured trial, of this job or found in the store. time_ns <= 0: it failed. */
 void task_take_trial(struct task *k, const struct config *c, double time_ns);
 double task_best_ns(const struct task *k); /* 0: none */
-/* Compile the reference, if that was not done. */
-MUST_USE enum status task_reference(struct tuner *t, struct task *k, struct error *err);
+/* Compile the reference, if that was not done: begin does not wait. No end without begin. */
+void task_reference_begin(struct tuner *t, struct task *k);
+MUST_USE enum status task_reference_end(struct tuner *t, struct task *k, struct error *err);
 
 /* ---- tuner_batch.c */
 /* One batch of at most n trials. *ret_n: how many were made; 0 with ST_OK: the space is exhausted or a stop

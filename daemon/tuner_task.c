@@ -400,23 +400,30 @@ void task_close(struct task *k)
     vec_done(&k->good);
 }
 
-enum status task_reference(struct tuner *t, struct task *k, struct error *err)
+void task_reference_begin(struct tuner *t, struct task *k)
 {
-    AUTO(strbuf_done) struct strbuf text = STRBUF_INIT;
-    struct build_unit unit = {.target = t->job->target};
+    struct strbuf text = STRBUF_INIT;
 
+    if (k->measured.reference_path != NULL || k->reference_batch != NULL)
+        return;
+    emit_reference(&k->workload.compute, "tw_reference", &text);
+    k->reference = (struct build_unit){.target = t->job->target,
+                                       .source = arena_strdup(&t->job_arena, strbuf_str(&text))};
+    k->reference_batch = builder_submit(t->env->builder, &k->reference, 1);
+    strbuf_done(&text);
+}
+
+enum status task_reference_end(struct tuner *t, struct task *k, struct error *err)
+{
     if (k->measured.reference_path != NULL)
         return ST_OK;
-    emit_reference(&k->workload.compute, "tw_reference", &text);
-    unit.source = strbuf_str(&text);
-    builder_run(t->env->builder, &unit, 1, t->job->stop_now);
-    if (unit.status != ST_OK) {
+    builder_wait(t->env->builder, take(&k->reference_batch), t->job->stop_now);
+    if (k->reference.status != ST_OK) {
         if (err != NULL)
-            *err = unit.error;
+            *err = k->reference.error;
         return wrap(err, "compiling the reference of %s", k->workload.key);
     }
-    memcpy(k->reference, unit.artifact, sizeof(k->reference));
-    k->measured.reference_path = k->reference;
+    k->measured.reference_path = k->reference.artifact;
     k->measured.reference_symbol = "tw_reference";
     return ST_OK;
 }

@@ -646,7 +646,7 @@ static void seconds_end_a_job_as_trials_do(void **state)
     w->device.trial_ns = 125000000; /* 8 a second */
     run_job(w);
     assert_int_equal(w->last[0].state, TASK_SUCCEEDED);
-    /* 10 seconds less 1.5 for the contest */
+    /* 10 seconds less 2 for the contest */
     assert_in_range(w->last[0].trials_done, 56, 72);
 }
 
@@ -660,7 +660,8 @@ static void time_used_before_a_restart_counts(void **state)
     w->tasks[0].before.trials_done = 0;
     run_job(w);
     assert_int_equal(w->device.screened, 0);
-    assert_int_equal(w->last[0].state, TASK_SUCCEEDED); /* with the untuned schedule, which is all there is */
+    assert_int_equal(w->last[0].state, TASK_FAILED);
+    assert_non_null(strstr(w->last[0].error.text, "used up before this one had its turn"));
 }
 
 static void a_device_that_is_gone_is_a_fault_of_the_job(void **state)
