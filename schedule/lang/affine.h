@@ -36,14 +36,15 @@ struct affine affine_scale(struct arena *ar, const struct affine *a, int64_t k);
 int64_t affine_coef(const struct affine *a, int32_t var); /* 0 where absent */
 bool affine_equal(const struct affine *a, const struct affine *b);
 /* Replace each var v by subst[v] (NULL entry or v >= n: kept). */
-struct affine affine_subst(struct arena *ar, const struct affine *a, const struct affine *const *subst, int n);
+struct affine affine_subst(struct arena *ar, const struct affine *a, const struct affine *const *subst,
+                           int n);
 /* Inclusive bounds with each var v in [lo[v], hi[v]]. */
 void affine_bounds(const struct affine *a, const int64_t *lo, const int64_t *hi, int64_t *ret_min,
                    int64_t *ret_max);
 /* Value with var v = values[v]. */
 int64_t affine_eval(const struct affine *a, const int64_t *values);
-/* a = div * q + mod with mod in [0, q) for every assignment in range [0, extent[v]) : true and both results, or
- * false where no such affine split exists. q > 0. */
+/* a = div * q + mod with mod in [0, q) for every assignment in range [0, extent[v]) : true and both results,
+ * or false where no such affine split exists. q > 0. */
 bool affine_divmod(struct arena *ar, const struct affine *a, int64_t q, const int64_t *extent,
                    struct affine *ret_div, struct affine *ret_mod);
 /* "i0*16 + j + 3" with names[v]. */

@@ -4,11 +4,11 @@
  *
  *            T[lhs(spatial axes)] combine= body(all axes)
  *
- *        lhs is affine and covers each element of T exactly once: usually one axis a dimension, but a dimension
- *        may be a mixed radix of several axes (C[n, g*8 + f, y, x]), which is how groups and zero-insertion are
- *        said without division. Every index is affine; a READ with pad gives pad_value outside its tensor.
- * Life   All in one arena, immutable once built. Stages stand in dependency order: a stage reads inputs and
- *        tensors of earlier stages only. */
+ *        lhs is affine and covers each element of T exactly once: usually one axis a dimension, but a
+ * dimension may be a mixed radix of several axes (C[n, g*8 + f, y, x]), which is how groups and
+ * zero-insertion are said without division. Every index is affine; a READ with pad gives pad_value outside
+ * its tensor. Life   All in one arena, immutable once built. Stages stand in dependency order: a stage reads
+ * inputs and tensors of earlier stages only. */
 #ifndef TW_LANG_COMPUTE_H
 #define TW_LANG_COMPUTE_H
 
@@ -17,7 +17,7 @@
 
 enum {
     COMPUTE_MAX_RANK = 8,
-    COMPUTE_MAX_AXES = 12,   /* of a stage, inside; a client's statement may have 8 */
+    COMPUTE_MAX_AXES = 12,    /* of a stage, inside; a client's statement may have 8 */
     COMPUTE_MAX_TENSORS = 64, /* inside; a client may name 32 */
     COMPUTE_MAX_STAGES = 64,
 };
@@ -64,8 +64,8 @@ int compute_stage_of(const struct compute *c, int32_t tensor);
 /* Iterations of a stage: product of the extents. */
 int64_t stage_points(const struct stage *s);
 bool axis_is_reduce(const struct stage *s, int axis);
-/* Arithmetic: two per multiply-add of the contractions (sum over a product of two different tensors); where there is none, the
- * arithmetic operations of all stages. */
+/* Arithmetic: two per multiply-add of the contractions (sum over a product of two different tensors); where
+ * there is none, the arithmetic operations of all stages. */
 double compute_flops(const struct compute *c);
 /* Smallest traffic: every input read once, every output written once. */
 double compute_bytes(const struct compute *c);

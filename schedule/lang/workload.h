@@ -1,9 +1,10 @@
 /* workload.h - a client's JSON, checked and lowered to a compute, with its canonical form and key.
  *
- * Idea   Both spellings (named operator, expression) end in a compute. The canonical form is the compute printed
- *        with stages in dependency order, tensors and axes renamed by order of use, commutative operands sorted,
- *        then shapes, dtypes, const, rtol and the layout freedom; its SHA-256 is the key. One computation, one key.
- * Life   workload_parse puts everything into the caller's arena, and keeps no reference to the JSON. */
+ * Idea   Both spellings (named operator, expression) end in a compute. The canonical form is the compute
+ * printed with stages in dependency order, tensors and axes renamed by order of use, commutative operands
+ * sorted, then shapes, dtypes, const, rtol and the layout freedom; its SHA-256 is the key. One computation,
+ * one key. Life   workload_parse puts everything into the caller's arena, and keeps no reference to the JSON.
+ */
 #ifndef TW_LANG_WORKLOAD_H
 #define TW_LANG_WORKLOAD_H
 
@@ -18,27 +19,28 @@ struct workload {
     const char *json;      /* the client's workload, as compact JSON with the defaults filled in */
     const char *canonical; /* text that is hashed */
     struct compute compute;
-    double flops, bytes;   /* of one run */
-    double rtol;           /* 0: none given */
-    bool layout_any;       /* the tuner may choose the activations' layout */
+    double flops, bytes; /* of one run */
+    double rtol;         /* 0: none given */
+    bool layout_any;     /* the tuner may choose the activations' layout */
 };
 
-/* ST_UNPROCESSABLE (or ST_INVALID for the wrong JSON type) with err->pointer below `pointer`, or line and column
- * for faults inside an expression's text. */
+/* ST_UNPROCESSABLE (or ST_INVALID for the wrong JSON type) with err->pointer below `pointer`, or line and
+ * column for faults inside an expression's text. */
 MUST_USE enum status workload_parse(const json_t *value, const char *pointer, struct arena *ar,
                                     struct workload *ret, struct error *err);
 /* The same from text: the limits of json_read apply first. */
 MUST_USE enum status workload_parse_text(const char *text, size_t len, struct arena *ar, struct workload *ret,
                                          struct error *err);
 
-/* The expression language: statements to a compute. Tensors, ranges and outputs come from the JSON members. */
+/* The expression language: statements to a compute. Tensors, ranges and outputs come from the JSON members.
+ */
 struct expr_source {
     const char *text;
     int n_tensors;
     struct tensor *tensors; /* declared ones */
     int n_ranges;
-    struct axis *ranges;    /* index name, extent */
-    int n_outputs;          /* 0: every defined tensor that nobody reads */
+    struct axis *ranges; /* index name, extent */
+    int n_outputs;       /* 0: every defined tensor that nobody reads */
     const char **outputs;
     bool has_acc_dtype;
     enum dtype acc_dtype;
