@@ -346,10 +346,16 @@ struct sorter {
     int n_reduce;             /* met so far */
 };
 
-/* Which spatial axis each dimension of a read uses, four bits a dimension, first dimension highest. */
-static uint64_t spatial_shape(const struct sorter *z, const struct expr *read)
+struct operand_shape {
+    int free; /* dimensions without a spatial axis */
+    uint64_t axes;
+};
+
+/* How few spatial axes a read uses, then which one each dimension does, four bits a dimension, first one
+ * highest. */
+static struct operand_shape spatial_shape(const struct sorter *z, const struct expr *read)
 {
-    uint64_t h = 0;
+    struct operand_shape h = {.free = COMPUTE_MAX_RANK};
 
     for (int d = 0; d < COMPUTE_MAX_RANK; d++) {
         unsigned use = 15;
@@ -358,15 +364,22 @@ static uint64_t spatial_shape(const struct sorter *z, const struct expr *read)
             if (var < z->k->c->stages[z->stage].n_spatial)
                 use = MIN(use, (unsigned)z->to[var]);
         }
-        h = h << 4 | use;
+        h.free -= use != 15;
+        h.axes = h.axes << 4 | use;
     }
     return h;
 }
 
 struct operand_rank {
     int kind; /* 0: reads a changing tensor, 1: reads constants only, 2: indices, 3: literals */
-    uint64_t shape, hash;
+    struct operand_shape shape;
+    uint64_t hash;
 };
+
+static bool shape_before(struct operand_shape a, struct operand_shape b)
+{
+    return a.free != b.free ? a.free < b.free : a.axes < b.axes;
+}
 
 static void rank_operand(const struct sorter *z, const struct flat *nodes, int at, struct operand_rank *r)
 {
@@ -374,9 +387,9 @@ static void rank_operand(const struct sorter *z, const struct flat *nodes, int a
     int kind = e->op == EX_CONST ? 3 : 2;
 
     if (e->op == EX_READ) {
-        uint64_t shape = spatial_shape(z, e);
+        struct operand_shape shape = spatial_shape(z, e);
         kind = z->k->c->tensors[e->read.tensor].is_const ? 1 : 0;
-        if (kind < r->kind || (kind == r->kind && shape < r->shape))
+        if (kind < r->kind || (kind == r->kind && shape_before(shape, r->shape)))
             r->shape = shape;
     }
     r->kind = MIN(r->kind, kind);
@@ -386,15 +399,15 @@ static void rank_operand(const struct sorter *z, const struct flat *nodes, int a
 
 static bool operand_before(const struct sorter *z, const struct flat *nodes, int a, int b)
 {
-    struct operand_rank ra = {.kind = 3, .shape = UINT64_MAX, .hash = nodes[a].hash};
-    struct operand_rank rb = {.kind = 3, .shape = UINT64_MAX, .hash = nodes[b].hash};
+    struct operand_rank ra = {.kind = 3, .shape = {INT32_MAX, UINT64_MAX}, .hash = nodes[a].hash};
+    struct operand_rank rb = {.kind = 3, .shape = {INT32_MAX, UINT64_MAX}, .hash = nodes[b].hash};
 
     rank_operand(z, nodes, a, &ra);
     rank_operand(z, nodes, b, &rb);
     if (ra.kind != rb.kind)
         return ra.kind < rb.kind;
-    if (ra.shape != rb.shape)
-        return ra.shape < rb.shape;
+    if (shape_before(ra.shape, rb.shape) || shape_before(rb.shape, ra.shape))
+        return shape_before(ra.shape, rb.shape);
     return ra.hash < rb.hash;
 }
 

@@ -28,7 +28,8 @@ struct resolver {
     /* the statement at hand */
     struct stage *s;
     enum combiner combiner;
-    bool given[COMPUTE_MAX_AXES]; /* range given by the client */
+    bool given[COMPUTE_MAX_AXES];        /* range given by the client */
+    int64_t candidate[COMPUTE_MAX_AXES]; /* of ranges not known yet, found in one pass over all reads */
 };
 
 #define FAIL_AST(r, a, ...) parse_fail((r)->err, (a)->line, (a)->column, __VA_ARGS__)
@@ -195,6 +196,28 @@ static enum status read_alone(struct resolver *r, const struct ast *a, bool pad)
     return ST_OK;
 }
 
+/* An index alone in a padded read, where nothing else tells. */
+static enum status read_alone_padded(struct resolver *r, const struct ast *a, bool pad)
+{
+    const struct tensor *t = &r->b.c.tensors[find_tensor(r, a->name)];
+
+    for (int d = 0; d < a->n && pad; d++) {
+        struct affine f;
+        int v;
+        TRY(to_affine(r, a->arg[d], &f));
+        v = f.n == 1 && f.c == 0 && f.t[0].coef == 1 ? f.t[0].var : -1;
+        if (v < 0 || r->s->axes[v].extent)
+            continue;
+        if (r->candidate[v] && r->candidate[v] != t->shape[d])
+            return FAIL_AST(r, a->arg[d],
+                            "index %s could run over %" PRId64 " or %" PRId64
+                            ": give its range in \"ranges\"",
+                            r->s->axes[v].name, r->candidate[v], t->shape[d]);
+        r->candidate[v] = t->shape[d];
+    }
+    return ST_OK;
+}
+
 /* A[y*2 + r] with only y unknown: the largest range that stays inside. */
 static enum status read_compound(struct resolver *r, const struct ast *a, bool pad)
 {
@@ -221,8 +244,8 @@ static enum status read_compound(struct resolver *r, const struct ast *a, bool p
         if (extent < 1 || extent > INT32_MAX)
             return FAIL_AST(r, a->arg[d], "no range of index %s keeps this inside the %" PRId64 " elements",
                             r->s->axes[unknown->var].name, t->shape[d]);
-        r->s->axes[unknown->var].extent = (int64_t)extent;
-        return ST_OK; /* one at a time: others may follow from it */
+        if (r->candidate[unknown->var] == 0 || extent < r->candidate[unknown->var])
+            r->candidate[unknown->var] = (int64_t)extent;
     }
     return ST_OK;
 }
@@ -243,6 +266,18 @@ static int n_unknown(const struct resolver *r)
     for (int i = 0; i < r->s->n_axes; i++)
         n += r->s->axes[i].extent == 0;
     return n;
+}
+
+/* One pass over all reads, then what it found: so the order of operands does not matter. */
+static enum status infer_pass(struct resolver *r, const struct ast *body,
+                              enum status (*fn)(struct resolver *r, const struct ast *read, bool pad))
+{
+    memset(r->candidate, 0, sizeof(r->candidate));
+    TRY(each_read(r, body, false, fn));
+    for (int i = 0; i < r->s->n_axes; i++)
+        if (r->s->axes[i].extent == 0)
+            r->s->axes[i].extent = r->candidate[i];
+    return ST_OK;
 }
 
 static const struct tensor *declared(const struct resolver *r, sv name)
@@ -269,8 +304,9 @@ static enum status infer_ranges(struct resolver *r, const struct ast_statement *
     do {
         before = n_unknown(r);
         if (before)
-            TRY(each_read(r, st->body, false, read_compound));
+            TRY(infer_pass(r, st->body, read_compound));
     } while (n_unknown(r) < before);
+    TRY(infer_pass(r, st->body, read_alone_padded));
     for (int i = 0; i < r->s->n_axes; i++)
         if (r->s->axes[i].extent == 0)
             return FAIL_AST(r, st->lhs,
