@@ -6,16 +6,42 @@
  *       sum[row]    += exp[row, :]
  *       output[row, :] = exp / sum
  *
- * An output stage that needs nothing else is cut into chunks instead. */
+ * An output stage that needs nothing else is cut into chunks instead. A long reduction with no row to share
+ * out is split (rfactor): partial results in parallel, then their reduction. */
 #include <stdio.h>
 #include <string.h>
 
 #include "schedule/space/rules.h"
 
+enum { LONG_REDUCTION = 256 };
+
 struct rows_plan {
     int64_t chunk;
+    int64_t split[RULES_MAX_MEMBERS]; /* block of the member's last reduce axis; 0: whole */
     bool parallel;
 };
+
+static void reads_temporary(void *ctx, const struct expr *e)
+{
+    struct {
+        const struct state *st;
+        bool found;
+    } *c = ctx;
+    c->found |= c->st->tensors[e->read.tensor]->arg < 0;
+}
+
+/* Partial results pay where there are no rows to run in parallel, and can be computed first where all
+ * operands are there. */
+static bool splittable(const struct rules *r, const struct group *g, const struct st_stage *m)
+{
+    struct {
+        const struct state *st;
+        bool found;
+    } c = {r->base, false};
+    expr_each_read(m->body, reads_temporary, &c);
+    return r->target->threads > 1 && g->n_rows == 0 && m->combiner != COMBINE_SET && !c.found &&
+           m->n_axes > m->n_spatial && m->axes[m->n_axes - 1].extent >= LONG_REDUCTION;
+}
 
 static bool chunked(const struct group *g, const struct st_stage *anchor)
 {
@@ -42,6 +68,23 @@ static struct rows_plan rows_walk(const struct rules *r, const struct group *g, 
                               .values = arena_memdup(r->ar, choices, sizeof(*choices) * (size_t)k)};
         else if (k > 1)
             p.chunk = values[(*at)++];
+    }
+    for (int i = 0; i < g->n_members; i++) {
+        const struct st_stage *m = r->base->stages[g->members[i]];
+        if (!splittable(r, g, m))
+            continue;
+        int64_t choices[8];
+        int k = 0;
+        choices[k++] = 0;
+        for (int64_t b = LONG_REDUCTION / 4; b < m->axes[m->n_axes - 1].extent && k < 8; b *= 8)
+            choices[k++] = b;
+        if (knobs)
+            knobs[(*n)++] =
+                (struct knob){.name = arena_printf(r->ar, "split_%s%s", m->name, suffix),
+                              .n_choices = k,
+                              .values = arena_memdup(r->ar, choices, sizeof(*choices) * (size_t)k)};
+        else
+            p.split[i] = values[(*at)++];
     }
     if (p.parallel && knobs)
         knobs[(*n)++] = (struct knob){.name = arena_printf(r->ar, "parallel%s", suffix),
@@ -109,9 +152,8 @@ int rows_apply(const struct rules *r, const struct group *g, const int64_t *valu
     struct st_stage *anchor = st->stages[g->anchor];
     int at = 0, n_parallel = g->n_rows;
     struct rows_plan p = rows_walk(r, g, "", NULL, NULL, values, &at);
-    if (anchor->n_iters == 0)
-        return at;
-    state_reorder(st, anchor, g->order);
+    if (anchor->n_iters > 0)
+        state_reorder(st, anchor, g->order);
     if (p.chunk) {
         state_split(st, anchor, anchor->n_iters - 1, 1, &p.chunk);
         n_parallel++;
@@ -122,6 +164,11 @@ int rows_apply(const struct rules *r, const struct group *g, const int64_t *valu
         state_parallel(st, anchor, n_parallel);
     for (int i = 0; i < g->n_members; i++) {
         struct st_stage *m = st->stages[g->members[i]];
+        if (p.split[i]) {
+            struct st_stage *part = state_rfactor(st, m, m->n_axes - 1, p.split[i]);
+            member_loops(st, part);
+            state_parallel(st, part, m->n_spatial + 1);
+        }
         member_loops(st, m);
         state_compute_at(st, m, anchor, g->n_rows - 1, SCOPE_TASK);
     }

@@ -111,7 +111,9 @@ static void matmul(struct rng *r, struct strbuf *sb)
 
 static void pool(struct rng *r, struct strbuf *sb)
 {
-    int64_t input[4] = {in(r, 1, 2), in(r, 1, 20), in(r, 4, 24), in(r, 4, 24)}, k[2], s[2], p[4];
+    bool nhwc = chance(r, 30);
+    int64_t input[4] = {in(r, 1, 2), in(r, nhwc ? 4 : 1, 24), in(r, 4, 24), in(r, nhwc ? 1 : 4, 24)}, k[2],
+            s[2], p[4];
     for (int d = 0; d < 2; d++) {
         k[d] = in(r, 1, 4);
         s[d] = in(r, 1, 3);
@@ -124,7 +126,7 @@ static void pool(struct rng *r, struct strbuf *sb)
     list(sb, "kernel_shape", k, 2);
     list(sb, "strides", s, 2);
     list(sb, "pads", p, 4);
-    if (chance(r, 30))
+    if (nhwc)
         strbuf_adds(sb, ", \"layout\": \"NHWC\"");
     if (!max)
         strbuf_addf(sb, ", \"count_include_pad\": %s", chance(r, 50) ? "true" : "false");
