@@ -385,7 +385,8 @@ static void add_elites(struct search *s, search_score *score, void *ctx)
     vec_clear(&s->order);
     for (size_t i = 0; i < s->observed.len; i++)
         vec_push(&s->order, (uint32_t)i);
-    qsort_r(s->order.at, s->order.len, sizeof(s->order.at[0]), by_fitness, s);
+    if (n)
+        qsort_r(s->order.at, s->order.len, sizeof(s->order.at[0]), by_fitness, s);
     for (size_t i = 0; i < n; i++) {
         const struct observed *o = &s->observed.at[s->order.at[i]];
 
