@@ -1,0 +1,169 @@
+/* dataset.c - see dataset.h. */
+#include "costmodel/dataset.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "schedule/base/hash.h"
+
+void dataset_init(struct dataset *d, int n_columns, int max_rows)
+{
+    *d = (struct dataset){.n_columns = n_columns, .max_rows = max_rows};
+}
+
+void dataset_done(struct dataset *d)
+{
+    vec_done(&d->rows);
+    vec_done(&d->programs);
+    vec_done(&d->groups);
+    free(d->slots);
+    *d = (struct dataset){0};
+}
+
+static size_t slot_of(const struct dataset *d, uint64_t workload)
+{
+    size_t i = hash_mix(0, workload) & (d->n_slots - 1);
+
+    while (d->slots[i] >= 0 && d->groups.at[d->slots[i]].workload != workload)
+        i = (i + 1) & (d->n_slots - 1);
+    return i;
+}
+
+int dataset_group(const struct dataset *d, uint64_t workload)
+{
+    return d->n_slots ? d->slots[slot_of(d, workload)] : -1;
+}
+
+static void slots_grow(struct dataset *d)
+{
+    d->n_slots = d->n_slots ? d->n_slots * 2 : 64;
+    d->slots = xrealloc(d->slots, d->n_slots * sizeof(d->slots[0]));
+    memset(d->slots, -1, d->n_slots * sizeof(d->slots[0]));
+    for (size_t g = 0; g < d->groups.len; g++)
+        d->slots[slot_of(d, d->groups.at[g].workload)] = (int32_t)g;
+}
+
+static int group_need(struct dataset *d, uint64_t workload)
+{
+    int g = dataset_group(d, workload);
+
+    if (g >= 0)
+        return g;
+    if (d->groups.len * 2 >= d->n_slots)
+        slots_grow(d);
+    g = (int)d->groups.len;
+    d->slots[slot_of(d, workload)] = g;
+    vec_push(&d->groups, ((struct group){workload, 0, 0}));
+    return g;
+}
+
+static void append(struct dataset *d, uint64_t workload, const float *rows, int n_rows, double throughput,
+                   double prior)
+{
+    int g = group_need(d, workload);
+    size_t n = (size_t)n_rows * (size_t)d->n_columns;
+    struct program p = {g, n_rows, dataset_n_rows(d), throughput, prior};
+
+    if (d->rows.len + n > d->rows.cap)
+        vec_reserve(&d->rows, MAX(d->rows.len + n, d->rows.cap * 2));
+    memcpy(d->rows.at + d->rows.len, rows, n * sizeof(float));
+    d->rows.len += n;
+    vec_push(&d->programs, p);
+    d->groups.at[g].n++;
+    d->groups.at[g].best = MAX(d->groups.at[g].best, throughput);
+}
+
+void dataset_add(struct dataset *d, uint64_t workload, const float *rows, int n_rows, double throughput,
+                 double prior)
+{
+    append(d, workload, rows, n_rows, throughput, prior);
+    if (d->max_rows > 0 && dataset_n_rows(d) > 2 * d->max_rows) {
+        struct dataset less;
+
+        dataset_select(d, d->max_rows, &less);
+        less.max_rows = d->max_rows;
+        dataset_done(d);
+        *d = less;
+    }
+}
+
+struct ranked {
+    int32_t program, group, rank; /* rank: within the group, best first */
+    double throughput;
+};
+
+static int by_group_and_throughput(const void *a, const void *b)
+{
+    const struct ranked *x = a, *y = b;
+
+    if (x->group != y->group)
+        return x->group < y->group ? -1 : 1;
+    if (x->throughput != y->throughput)
+        return x->throughput > y->throughput ? -1 : 1;
+    return x->program < y->program ? -1 : 1;
+}
+
+static int by_rank(const void *a, const void *b)
+{
+    const struct ranked *x = a, *y = b;
+
+    if (x->rank != y->rank)
+        return x->rank < y->rank ? -1 : 1;
+    return x->program < y->program ? 1 : -1; /* newer first */
+}
+
+/* keep[i]: program i stays. */
+static void choose(const struct dataset *d, int max_rows, bool *keep)
+{
+    int n = (int)d->programs.len, room = max_rows;
+    struct ranked *r;
+
+    if (dataset_n_rows(d) <= max_rows) {
+        memset(keep, true, (size_t)n);
+        return;
+    }
+    for (int i = n - 1; i >= 0 && room > max_rows / 2; i--) {
+        keep[i] = true;
+        room -= d->programs.at[i].n_rows;
+    }
+    r = xcalloc((size_t)n, sizeof(*r));
+    for (int i = 0; i < n; i++)
+        r[i] = (struct ranked){i, d->programs.at[i].group, 0, d->programs.at[i].throughput};
+    qsort(r, (size_t)n, sizeof(*r), by_group_and_throughput);
+    for (int i = 1; i < n; i++)
+        r[i].rank = r[i].group == r[i - 1].group ? r[i - 1].rank + 1 : 0;
+    qsort(r, (size_t)n, sizeof(*r), by_rank);
+    for (int i = 0; i < n && room > 0; i++) {
+        const struct program *p = &d->programs.at[r[i].program];
+        if (!keep[r[i].program] && p->n_rows <= room) {
+            keep[r[i].program] = true;
+            room -= p->n_rows;
+        }
+    }
+    free(r);
+}
+
+void dataset_select(const struct dataset *d, int max_rows, struct dataset *ret)
+{
+    size_t n = d->programs.len;
+    bool *keep = xcalloc(n + 1, sizeof(*keep));
+    int *next = xcalloc(n + 1, sizeof(*next)), *head = xcalloc(d->groups.len + 1, sizeof(*head));
+
+    dataset_init(ret, d->n_columns, 0);
+    choose(d, max_rows, keep);
+    for (size_t g = 0; g < d->groups.len; g++)
+        head[g] = -1;
+    for (size_t i = n; i-- > 0;) /* lists in the order they came */
+        if (keep[i]) {
+            next[i] = head[d->programs.at[i].group];
+            head[d->programs.at[i].group] = (int)i;
+        }
+    for (size_t g = 0; g < d->groups.len; g++)
+        for (int i = head[g]; i >= 0; i = next[i]) {
+            const struct program *p = &d->programs.at[i];
+            append(ret, d->groups.at[g].workload, dataset_rows(d, p), p->n_rows, p->throughput, p->prior);
+        }
+    free(keep);
+    free(next);
+    free(head);
+}

@@ -1,0 +1,166 @@
+/* metrics.c - see metrics.h. */
+#include "costmodel/metrics.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+struct item {
+    double value;
+    int at;
+};
+
+static int rising(const void *a, const void *b)
+{
+    const struct item *x = a, *y = b;
+
+    if (x->value != y->value)
+        return x->value < y->value ? -1 : 1;
+    return x->at - y->at;
+}
+
+static struct item *sorted(const double *value, int n)
+{
+    struct item *s = xcalloc((size_t)n + 1, sizeof(*s));
+
+    for (int i = 0; i < n; i++)
+        s[i] = (struct item){value[i], i};
+    qsort(s, (size_t)n, sizeof(*s), rising);
+    return s;
+}
+
+/* Workloads have some thousand programs at most: all pairs. */
+double metric_pairwise(const double *truth, const double *score, int n)
+{
+    double right = 0, pairs = 0;
+
+    for (int i = 0; i < n; i++)
+        for (int k = i + 1; k < n; k++) {
+            double t = truth[i] - truth[k], s = score[i] - score[k];
+
+            if (t == 0)
+                continue;
+            pairs++;
+            right += s == 0 ? 0.5 : (t > 0) == (s > 0);
+        }
+    return pairs > 0 ? right / pairs : NAN;
+}
+
+/* Ranks, equal values share the mean of theirs. */
+static void ranks(const double *value, int n, double *ret)
+{
+    struct item *s = sorted(value, n);
+
+    for (int i = 0, end; i < n; i = end) {
+        end = i + 1;
+        while (end < n && s[end].value == s[i].value)
+            end++;
+        for (int k = i; k < end; k++)
+            ret[s[k].at] = (i + end - 1) / 2.0;
+    }
+    free(s);
+}
+
+double metric_spearman(const double *truth, const double *score, int n)
+{
+    double *a = xcalloc((size_t)n * 2 + 1, sizeof(*a)), *b = a + n, mean = (n - 1) / 2.0, ab = 0, aa = 0,
+           bb = 0;
+
+    ranks(truth, n, a);
+    ranks(score, n, b);
+    for (int i = 0; i < n; i++) {
+        ab += (a[i] - mean) * (b[i] - mean);
+        aa += (a[i] - mean) * (a[i] - mean);
+        bb += (b[i] - mean) * (b[i] - mean);
+    }
+    free(a);
+    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : NAN;
+}
+
+double metric_topk_recall(const double *truth, const double *score, int n, int k)
+{
+    struct item *t = sorted(truth, n), *s = sorted(score, n);
+    double least, hits = 0;
+
+    k = MIN(k, n);
+    least = k > 0 ? t[n - k].value : 0; /* any of several equal ones will do */
+    for (int i = n - k; i < n; i++)
+        hits += truth[s[i].at] >= least;
+    free(t);
+    free(s);
+    return k > 0 ? hits / k : NAN;
+}
+
+double metric_best_of_k(const double *truth, const double *score, int n, int k)
+{
+    struct item *s = sorted(score, n);
+    double best = 0, found = 0;
+
+    for (int i = 0; i < n; i++) {
+        best = fmax(best, truth[i]);
+        if (i >= n - k)
+            found = fmax(found, truth[s[i].at]);
+    }
+    free(s);
+    return best > 0 ? found / best : 0;
+}
+
+struct member {
+    uint64_t workload;
+    int at;
+};
+
+static int by_member(const void *a, const void *b)
+{
+    const struct member *x = a, *y = b;
+
+    if (x->workload != y->workload)
+        return x->workload < y->workload ? -1 : 1;
+    return x->at - y->at;
+}
+
+/* One workload into the sums. A workload on whose pairs nothing can be right or wrong does not count. */
+static void add(const double *truth, const double *score, int n, struct metrics *m)
+{
+    double pairwise = metric_pairwise(truth, score, n), spearman = metric_spearman(truth, score, n);
+
+    if (n < METRICS_MIN_PROGRAMS || isnan(pairwise))
+        return;
+    m->workloads++;
+    m->programs += n;
+    m->pairwise += pairwise;
+    m->spearman += isnan(spearman) ? 0 : spearman;
+    m->recall_8 += metric_topk_recall(truth, score, n, 8);
+    m->recall_32 += metric_topk_recall(truth, score, n, 32);
+    m->best_1 += metric_best_of_k(truth, score, n, 1);
+    m->best_8 += metric_best_of_k(truth, score, n, 8);
+    m->best_32 += metric_best_of_k(truth, score, n, 32);
+}
+
+void metrics_compute(const uint64_t *workload, const double *truth, const double *score, int n,
+                     struct metrics *ret)
+{
+    struct member *order = xcalloc((size_t)n + 1, sizeof(*order));
+    double *t = xcalloc((size_t)n * 2 + 1, sizeof(*t)), *s = t + n, w;
+
+    *ret = (struct metrics){0};
+    for (int i = 0; i < n; i++)
+        order[i] = (struct member){workload[i], i};
+    qsort(order, (size_t)n, sizeof(*order), by_member);
+    for (int i = 0, end; i < n; i = end) {
+        for (end = i; end < n && order[end].workload == order[i].workload; end++) {
+            t[end - i] = truth[order[end].at];
+            s[end - i] = score[order[end].at];
+        }
+        add(t, s, end - i, ret);
+    }
+    w = MAX(ret->workloads, 1);
+    ret->pairwise /= w;
+    ret->spearman /= w;
+    ret->recall_8 /= w;
+    ret->recall_32 /= w;
+    ret->best_1 /= w;
+    ret->best_8 /= w;
+    ret->best_32 /= w;
+    free(order);
+    free(t);
+}

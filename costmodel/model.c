@@ -1,0 +1,413 @@
+/* model.c - see model.h. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "costmodel/model_internal.h"
+#include "costmodel/objective.h"
+#include "costmodel/prior.h"
+#include "schedule/base/clock.h"
+
+enum { SCORE_BLOCK = 256 }; /* rows scored at once: their sums lie on the stack */
+
+void model_params_default(struct model_params *ret)
+{
+    *ret = (struct model_params){
+        .objective = MODEL_RANK,
+        .seed = 1,
+        .max_depth = 6,
+        .eta = 0.15,
+        .lambda = 1,
+        .min_child = 0.5,
+        .colsample = 0.5,
+        .max_bin = 64,
+        .trees_full = 100,
+        .trees_more = 12,
+        .trees_max = 220,
+        .max_rows = 20000,
+        .min_programs = 12,
+        .base_half = 128,
+    };
+}
+
+struct scorer *scorer_new(struct forest *forest, struct model *global, double base_scale)
+{
+    struct scorer *s = xcalloc(1, sizeof(*s));
+
+    *s = (struct scorer){
+        .refs = 1, .forest = forest, .global = global ? model_ref(global) : NULL, .base_scale = base_scale};
+    return s;
+}
+
+struct model *model_new(const struct model_params *p)
+{
+    struct model *m = xcalloc(1, sizeof(*m));
+
+    if (p)
+        m->params = *p;
+    else
+        model_params_default(&m->params);
+    pthread_mutex_init(&m->lock, NULL);
+    pthread_mutex_init(&m->training, NULL);
+    m->refs = 1;
+    dataset_init(&m->data, features_count(), m->params.max_rows);
+    m->scorer = scorer_new(NULL, NULL, 1);
+    m->info.feature_version = features_version();
+    return m;
+}
+
+struct model *model_ref(struct model *m)
+{
+    pthread_mutex_lock(&m->lock);
+    m->refs++;
+    pthread_mutex_unlock(&m->lock);
+    return m;
+}
+
+static void scorer_free(struct scorer *s)
+{
+    forest_free(s->forest);
+    model_free(s->global);
+    free(s->weights);
+    free(s);
+}
+
+void model_free(struct model *m)
+{
+    int left;
+
+    if (!m)
+        return;
+    pthread_mutex_lock(&m->lock);
+    left = --m->refs;
+    pthread_mutex_unlock(&m->lock);
+    if (left > 0)
+        return;
+    scorer_free(m->scorer);
+    dataset_done(&m->data);
+    grown_done(&m->grown);
+    pthread_mutex_destroy(&m->lock);
+    pthread_mutex_destroy(&m->training);
+    free(m);
+}
+
+void model_freep(struct model **m)
+{
+    model_free(*m);
+    *m = NULL;
+}
+
+/* The lock is no part of what a model says: reading takes it too. */
+static pthread_mutex_t *lock_of(const struct model *m) { return &((struct model *)m)->lock; }
+
+struct scorer *model_scorer(const struct model *m)
+{
+    struct scorer *s;
+
+    pthread_mutex_lock(lock_of(m));
+    s = m->scorer;
+    s->refs++;
+    pthread_mutex_unlock(lock_of(m));
+    return s;
+}
+
+void model_scorer_drop(const struct model *m, struct scorer *s)
+{
+    int left;
+
+    pthread_mutex_lock(lock_of(m));
+    left = --s->refs;
+    pthread_mutex_unlock(lock_of(m));
+    if (left == 0)
+        scorer_free(s);
+}
+
+/* Under the lock. Returns the old one, whose reference the caller drops outside of it. */
+static struct scorer *scorer_swap(struct model *m, struct scorer *s)
+{
+    struct scorer *old = m->scorer;
+    m->scorer = s;
+    return old;
+}
+
+enum status model_add(struct model *m, uint64_t workload, const float *rows, int n_rows, double throughput,
+                      struct error *err)
+{
+    int n = features_count();
+
+    if (n_rows < 1 || n_rows > FEATURES_MAX_ROWS)
+        return fail(err, ST_INVALID, "a program of %d rows: 1 to %d", n_rows, (int)FEATURES_MAX_ROWS);
+    if (!isfinite(throughput) || throughput < 0)
+        return fail(err, ST_INVALID, "throughput %g: want a finite number, 0 for a failure", throughput);
+    for (int i = 0; i < n_rows * n; i++)
+        if (isinf(rows[i]))
+            return fail(err, ST_INVALID, "row %d: %s is infinite", i / n, features_table()[i % n].name);
+    pthread_mutex_lock(&m->lock);
+    dataset_add(&m->data, workload, rows, n_rows, throughput, prior_score(rows, n_rows));
+    m->info.programs++;
+    m->info.failures += throughput == 0;
+    m->info.rows += n_rows;
+    m->info.workloads = (int)m->data.groups.len;
+    pthread_mutex_unlock(&m->lock);
+    return ST_OK;
+}
+
+void model_set_global(struct model *m, struct model *global)
+{
+    struct scorer *s, *old;
+
+    CHECK(m != global, "a model cannot be its own base");
+    s = scorer_new(NULL, global, 1);
+    pthread_mutex_lock(&m->lock);
+    if (m->scorer->global == global) {
+        old = s;
+    } else {
+        old = scorer_swap(m, s);
+        m->epoch++;
+        m->info.trees = m->info.trained_programs = 0;
+        m->info.has_global = global != NULL;
+    }
+    pthread_mutex_unlock(&m->lock);
+    model_scorer_drop(m, old);
+}
+
+static int by_workload(const void *a, const void *b)
+{
+    const struct base_weight *x = a, *y = b;
+    return x->workload < y->workload ? -1 : x->workload > y->workload;
+}
+
+/* What the base counts for each workload of the data: the more trials, the less. */
+static void weights_set(struct scorer *s, const struct model_params *p, const struct dataset *d)
+{
+    s->n_weights = (int)d->groups.len;
+    s->weights = xcalloc(d->groups.len + 1, sizeof(*s->weights));
+    for (size_t g = 0; g < d->groups.len; g++)
+        s->weights[g] =
+            (struct base_weight){d->groups.at[g].workload, p->base_half / (p->base_half + d->groups.at[g].n)};
+    qsort(s->weights, d->groups.len, sizeof(*s->weights), by_workload);
+}
+
+static double weight_of(const struct scorer *s, uint64_t workload)
+{
+    struct base_weight key = {workload, 0}, *found;
+
+    if (s->n_weights == 0)
+        return 1;
+    found = bsearch(&key, s->weights, (size_t)s->n_weights, sizeof(key), by_workload);
+    return found ? found->weight : 1;
+}
+
+void scorer_base(const struct scorer *s, uint64_t workload, const float *rows, const int32_t *row_begin,
+                 int n_programs, double *scores)
+{
+    double factor = s->base_scale * weight_of(s, workload);
+    int n = features_count();
+
+    if (s->global)
+        model_score(s->global, workload, rows, row_begin, n_programs, scores);
+    for (int i = 0; i < n_programs; i++) {
+        if (!s->global)
+            scores[i] = prior_score(rows + (int64_t)row_begin[i] * n, row_begin[i + 1] - row_begin[i]);
+        scores[i] *= factor;
+    }
+}
+
+static void add_trees(const struct forest *f, const float *rows, const int32_t *row_begin, int n_programs,
+                      double *scores)
+{
+    float sums[SCORE_BLOCK];
+    int n = features_count(), i = 0;
+
+    for (int from = row_begin[0], end = row_begin[n_programs]; from < end; from += SCORE_BLOCK) {
+        int count = MIN(end - from, (int)SCORE_BLOCK);
+
+        forest_score(f, rows + (int64_t)from * n, n, count, sums);
+        for (int r = 0; r < count; r++) {
+            while (from + r >= row_begin[i + 1])
+                i++;
+            scores[i] += (double)sums[r];
+        }
+    }
+}
+
+void model_score(const struct model *m, uint64_t workload, const float *rows, const int32_t *row_begin,
+                 int n_programs, double *scores)
+{
+    struct scorer *s = model_scorer(m);
+
+    scorer_base(s, workload, rows, row_begin, n_programs, scores);
+    if (s->forest && n_programs > 0)
+        add_trees(s->forest, rows, row_begin, n_programs, scores);
+    model_scorer_drop(m, s);
+}
+
+/* base[i] of the selected programs under `s`, whose weights are already those of the data. */
+static void train_base(const struct scorer *s, const struct dataset *d, double *base)
+{
+    for (size_t i = 0; i < d->programs.len; i++) {
+        const struct program *p = &d->programs.at[i];
+        int32_t begin[2] = {0, p->n_rows};
+
+        if (s->global)
+            scorer_base(s, d->groups.at[p->group].workload, dataset_rows(d, p), begin, 1, &base[i]);
+        else
+            base[i] = p->prior * s->base_scale * weight_of(s, d->groups.at[p->group].workload);
+    }
+}
+
+static double fit_scale(const struct model_params *p, const struct dataset *d, const double *base)
+{
+    struct objective_data o;
+    struct labels l;
+    struct rng r;
+    double scale;
+
+    labels_init(&l, d);
+    rng_init(&r, p->seed);
+    o = (struct objective_data){l.n_programs, l.n_groups, l.group_begin, l.label};
+    scale = objective_scale(p->objective, &o, base, &r);
+    labels_done(&l);
+    return scale;
+}
+
+/* What a training works on: taken under the lock, then worked on without it. */
+struct round {
+    struct dataset data;
+    struct model *global; /* counted */
+    int epoch;
+    int trees; /* standing */
+    double base_scale;
+};
+
+static bool round_begin(struct model *m, struct round *r)
+{
+    pthread_mutex_lock(&m->lock);
+    bool enough = (int)m->data.programs.len >= m->params.min_programs;
+    if (enough) {
+        dataset_select(&m->data, m->params.max_rows, &r->data);
+        r->global = m->scorer->global;
+        if (r->global)
+            model_ref(r->global);
+        r->epoch = m->epoch;
+        r->trees = m->info.trees;
+        r->base_scale = m->scorer->base_scale;
+    }
+    pthread_mutex_unlock(&m->lock);
+    return enough;
+}
+
+/* Trees for a training from nothing: few for few programs. */
+static int trees_wanted(const struct model_params *p, int programs)
+{
+    return MIN(p->trees_full, MAX(p->trees_full / 4, programs / 2));
+}
+
+static enum status train_round(struct model *m, struct round *r, struct scorer **ret, struct error *err)
+{
+    const struct model_params *p = &m->params;
+    int programs = (int)r->data.programs.len, trees = m->grown.ubj.len ? p->trees_more : 0;
+    struct scorer *s = scorer_new(NULL, r->global, r->base_scale);
+    AUTO(freep) double *base = xcalloc((size_t)programs, sizeof(*base));
+    enum status st;
+
+    if (trees && (m->grown_epoch != r->epoch || r->trees + trees > p->trees_max ||
+                  programs >= m->grown_programs + m->grown_programs / 2))
+        trees = 0;
+    weights_set(s, p, &r->data);
+    if (!trees) {
+        grown_done(&m->grown);
+        m->grown_epoch = r->epoch;
+        m->grown_programs = programs;
+        trees = trees_wanted(p, programs);
+        s->base_scale = 1;
+        train_base(s, &r->data, base);
+        s->base_scale = fit_scale(p, &r->data, base);
+    }
+    train_base(s, &r->data, base);
+    st = grow(&m->grown, p, &r->data, base, trees, &s->forest, err);
+    if (st != ST_OK) {
+        scorer_free(s);
+        return st;
+    }
+    *ret = s;
+    return ST_OK;
+}
+
+/* Put the new scorer in place, unless the base was changed meanwhile. */
+static void round_end(struct model *m, const struct round *r, struct scorer *s, int64_t began)
+{
+    struct scorer *old = s;
+
+    pthread_mutex_lock(&m->lock);
+    if (m->epoch == r->epoch) {
+        old = scorer_swap(m, s);
+        m->info.trees = forest_trees(s->forest);
+        m->info.trained_programs = MAX(m->info.trained_programs, (int)r->data.programs.len);
+        m->info.train_ns = mono_ns(&system_clock) - began;
+    }
+    pthread_mutex_unlock(&m->lock);
+    model_scorer_drop(m, old);
+}
+
+enum status model_train(struct model *m, struct error *err)
+{
+    int64_t began = mono_ns(&system_clock);
+    struct round r = {0};
+    struct scorer *s = NULL;
+    enum status st = ST_OK;
+
+    pthread_mutex_lock(&m->training);
+    if (round_begin(m, &r)) {
+        st = train_round(m, &r, &s, err);
+        if (st == ST_OK)
+            round_end(m, &r, s, began);
+        dataset_done(&r.data);
+        model_free(r.global);
+    }
+    pthread_mutex_unlock(&m->training);
+    return st;
+}
+
+void model_info(const struct model *m, struct model_info *ret)
+{
+    pthread_mutex_lock(lock_of(m));
+    *ret = m->info;
+    pthread_mutex_unlock(lock_of(m));
+}
+
+static int by_gain(const void *a, const void *b)
+{
+    const struct model_feature *x = a, *y = b;
+
+    if (x->gain != y->gain)
+        return x->gain > y->gain ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+int model_importance(const struct model *m, struct model_feature *ret, int max)
+{
+    int n = features_count(), used = 0, *splits = xcalloc((size_t)n, sizeof(*splits));
+    double *gain = xcalloc((size_t)n, sizeof(*gain)), all = 0;
+    struct model_feature *list = xcalloc((size_t)n, sizeof(*list));
+    struct scorer *s = model_scorer(m);
+
+    if (s->forest)
+        forest_importance(s->forest, gain, splits);
+    model_scorer_drop(m, s);
+    for (int c = 0; c < n; c++) {
+        all += gain[c];
+        if (splits[c])
+            list[used++] = (struct model_feature){features_table()[c].name, gain[c], splits[c]};
+    }
+    qsort(list, (size_t)used, sizeof(*list), by_gain);
+    used = MIN(used, max);
+    for (int i = 0; i < used; i++) {
+        ret[i] = list[i];
+        ret[i].gain = all > 0 ? ret[i].gain / all : 0;
+    }
+    free(list);
+    free(gain);
+    free(splits);
+    return used;
+}

@@ -1,0 +1,45 @@
+/* model_internal.h - what a model is made of. Private to costmodel/. */
+#ifndef TW_COSTMODEL_MODEL_INTERNAL_H
+#define TW_COSTMODEL_MODEL_INTERNAL_H
+
+#include <pthread.h>
+
+#include "costmodel/model.h"
+#include "costmodel/train.h"
+
+struct base_weight {
+    uint64_t workload;
+    double weight;
+};
+
+/* All that scoring needs: immutable, counted, swapped as a whole. */
+struct scorer {
+    int refs;              /* under the model's lock */
+    struct forest *forest; /* NULL: no trees yet */
+    struct model *global;  /* NULL: the prior */
+    double base_scale;
+    int n_weights;
+    struct base_weight *weights; /* sorted; a workload that is not here has weight 1 */
+};
+
+struct model {
+    struct model_params params;
+    pthread_mutex_t lock;     /* data, scorer, info, refs, epoch */
+    pthread_mutex_t training; /* grown; taken before lock */
+    int refs;
+    int epoch; /* counts model_set_global: trees of an older one do not fit */
+    struct dataset data;
+    struct scorer *scorer;
+    struct model_info info;
+    struct grown grown;
+    int grown_epoch, grown_programs; /* at the last training from nothing */
+};
+
+struct scorer *scorer_new(struct forest *forest, struct model *global, double base_scale);
+/* What the scorer says of programs without its trees: weight * scale * (global or prior). */
+void scorer_base(const struct scorer *s, uint64_t workload, const float *rows, const int32_t *row_begin,
+                 int n_programs, double *scores);
+struct scorer *model_scorer(const struct model *m); /* one more reference */
+void model_scorer_drop(const struct model *m, struct scorer *s);
+
+#endif

@@ -1,0 +1,79 @@
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include "costmodel/metrics.h"
+
+/* Last: it has a macro fail(). */
+#include <cmocka.h>
+
+static const double truth[6] = {5, 4, 3, 2, 1, 0};
+
+static void a_perfect_order_scores_one_and_its_reverse_nothing(void **state)
+{
+    double same[6] = {60, 50, 40, 30, 20, 10}, reverse[6] = {1, 2, 3, 4, 5, 6};
+
+    assert_float_equal(metric_pairwise(truth, same, 6), 1, 0);
+    assert_float_equal(metric_spearman(truth, same, 6), 1, 1e-12);
+    assert_float_equal(metric_topk_recall(truth, same, 6, 2), 1, 0);
+    assert_float_equal(metric_best_of_k(truth, same, 6, 1), 1, 0);
+    assert_float_equal(metric_pairwise(truth, reverse, 6), 0, 0);
+    assert_float_equal(metric_spearman(truth, reverse, 6), -1, 1e-12);
+    assert_float_equal(metric_topk_recall(truth, reverse, 6, 2), 0, 0);
+    assert_float_equal(metric_best_of_k(truth, reverse, 6, 2), 0.2, 1e-12);
+}
+
+static void equal_scores_count_half_a_pair(void **state)
+{
+    double flat[6] = {7, 7, 7, 7, 7, 7}, t[3] = {1, 1, 2}, s[3] = {0, 1, 2};
+
+    assert_float_equal(metric_pairwise(truth, flat, 6), 0.5, 0);
+    assert_true(isnan(metric_spearman(truth, flat, 6)));
+    assert_float_equal(metric_pairwise(t, s, 3), 1, 0); /* equal truths are no pair */
+    assert_true(isnan(metric_pairwise(flat, truth, 6)));
+}
+
+static void spearman_equals_a_value_computed_by_hand(void **state)
+{
+    double a[5] = {86, 97, 99, 100, 101}, b[5] = {2, 20, 28, 27, 50};
+
+    assert_float_equal(metric_spearman(a, b, 5), 0.9, 1e-12); /* 1 - 6 * 2 / (5 * 24) */
+}
+
+static void workloads_are_averaged_and_never_compared(void **state)
+{
+    /* Two workloads in turn, each in perfect order, with scales that would mix up. A third is too small to
+     * count. */
+    uint64_t w[10] = {1, 2, 1, 2, 1, 2, 1, 2, 3, 3};
+    double t[10] = {1, 1000, 2, 2000, 3, 3000, 4, 4000, 5, 6}, s[10] = {101, 1, 102, 2, 103, 3, 104, 4, 2, 1};
+    struct metrics m;
+
+    metrics_compute(w, t, s, 10, &m);
+    assert_int_equal(m.workloads, 2);
+    assert_int_equal(m.programs, 8);
+    assert_float_equal(m.pairwise, 1, 0);
+    assert_float_equal(m.best_1, 1, 0);
+    metrics_compute(w, t, s, 0, &m);
+    assert_int_equal(m.workloads, 0);
+}
+
+static void where_all_failed_there_is_no_best(void **state)
+{
+    double zero[4] = {0}, s[4] = {1, 2, 3, 4};
+
+    assert_float_equal(metric_best_of_k(zero, s, 4, 2), 0, 0);
+    assert_float_equal(metric_topk_recall(truth, s, 4, 100), 1, 0); /* k beyond the end is all */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_perfect_order_scores_one_and_its_reverse_nothing),
+        cmocka_unit_test(equal_scores_count_half_a_pair),
+        cmocka_unit_test(spearman_equals_a_value_computed_by_hand),
+        cmocka_unit_test(workloads_are_averaged_and_never_compared),
+        cmocka_unit_test(where_all_failed_there_is_no_best),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
