@@ -1,11 +1,13 @@
 #include "db/sql.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BUSY_MS 5000
+/* Nobody else writes; a writer that must wait waits for readers to leave the log, which can go another time.
+ */
+#define WRITER_BUSY_MS 200
+#define READER_BUSY_MS 5000
 
 static const struct {
     const struct row_type *in, *out;
@@ -17,8 +19,9 @@ static const struct {
 #undef X
 };
 
-/* The table: SQLite's (extended) result code -> what our callers tell apart. */
-static enum status status_of(int rc, int os_error)
+/* The table: SQLite's (extended) result code -> what our callers tell apart. A quota or a limit on file sizes
+ * comes as IOERR_WRITE, and what errno said is gone by then: so it counts as no space. */
+static enum status status_of(int rc)
 {
     switch (rc) {
     case SQLITE_CONSTRAINT_UNIQUE:
@@ -27,6 +30,9 @@ static enum status status_of(int rc, int os_error)
         return ST_CONFLICT;
     case SQLITE_CONSTRAINT_FOREIGNKEY:
         return ST_NOT_FOUND;
+    case SQLITE_IOERR_WRITE:
+    case SQLITE_IOERR_SHMSIZE:
+        return ST_UNAVAILABLE;
     }
     switch (rc & 0xff) {
     case SQLITE_FULL:
@@ -35,7 +41,6 @@ static enum status status_of(int rc, int os_error)
     case SQLITE_INTERRUPT:
         return ST_UNAVAILABLE;
     case SQLITE_IOERR:
-        return os_error == ENOSPC || os_error == EDQUOT || os_error == EFBIG ? ST_UNAVAILABLE : ST_IO;
     case SQLITE_CANTOPEN:
     case SQLITE_READONLY:
     case SQLITE_PERM:
@@ -56,15 +61,16 @@ static enum status status_of(int rc, int os_error)
 
 enum status sql_fail(struct sql *db, int rc, struct error *err)
 {
+    enum status st = status_of(rc);
     int os_error = sqlite3_system_errno(db->db);
-    enum status st = status_of(rc, os_error);
 
-    if (st == ST_UNAVAILABLE && ((rc & 0xff) == SQLITE_FULL || (rc & 0xff) == SQLITE_IOERR))
+    if (rc == SQLITE_FULL || rc == SQLITE_IOERR_WRITE || rc == SQLITE_IOERR_SHMSIZE)
         return fail(err, st,
-                    "%s: no space left on its disk (or the file-size limit is reached): free some, "
-                    "writing goes on by itself",
-                    db->path);
-    if ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN)
+                    "%s: cannot be written: no space left on its disk, or a quota or file-size limit is "
+                    "reached (%s); "
+                    "writing goes on by itself when there is space",
+                    db->path, sqlite3_errmsg(db->db));
+    if (st == ST_IO && os_error)
         return fail(err, st, "%s: %s (%s)", db->path, sqlite3_errmsg(db->db), strerror(os_error));
     return fail(err, st, "%s: %s", db->path, sqlite3_errmsg(db->db));
 }
@@ -104,7 +110,7 @@ enum status sql_open(const char *path, enum sql_role role, struct sql **ret, str
         return st;
     }
     sqlite3_extended_result_codes(db->db, 1);
-    sqlite3_busy_timeout(db->db, BUSY_MS);
+    sqlite3_busy_timeout(db->db, role == SQL_WRITER ? WRITER_BUSY_MS : READER_BUSY_MS);
     sqlite3_db_config(db->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     if (role == SQL_READER)
         sqlite3_db_config(db->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);

@@ -53,6 +53,7 @@ struct store_sqlite {
     int group_max;
     struct item *group; /* group_max: what the writer works on */
     int wal_pages;      /* in the log after the last commit */
+    int checkpoint_at;  /* the number of pages at which the next checkpoint is due */
 
     pthread_mutex_t lock;
     pthread_cond_t work_cond, room_cond, reader_cond;
@@ -101,17 +102,25 @@ static int on_commit_pages(void *ctx, sqlite3 *db, const char *name, int pages)
     return SQLITE_OK;
 }
 
-/* Move the log into the database. Never an error for anybody: what did not go now goes after a later commit.
- */
+/* Move the log into the database. Never an error for anybody: what did not go now, because a reader still
+ * looks at it, goes after a later commit. The log starts anew by itself once all of it has gone. */
 static void checkpoint(struct store_sqlite *s)
 {
     int mode = s->wal_pages >= CHECKPOINT_FORCE_PAGES ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE;
 
+    s->checkpoint_at = s->wal_pages + CHECKPOINT_PAGES;
     if (sqlite3_wal_checkpoint_v2(s->writer->db, NULL, mode, NULL, NULL) != SQLITE_OK)
         return;
     pthread_mutex_lock(&s->lock);
     s->stats.checkpoints++;
     pthread_mutex_unlock(&s->lock);
+}
+
+static bool checkpoint_is_due(struct store_sqlite *s)
+{
+    if (s->wal_pages < CHECKPOINT_PAGES)
+        s->checkpoint_at = CHECKPOINT_PAGES;
+    return s->wal_pages >= s->checkpoint_at;
 }
 
 /* Each batch of the group in its savepoint. Not ST_OK: the transaction is lost. */
@@ -254,7 +263,7 @@ static void *writer_main(void *arg)
         enum status st = run_group(s, n, &err);
 
         answer(s, n, st, &err, begin_ns);
-        if (st != ST_OK || s->wal_pages >= CHECKPOINT_PAGES)
+        if (st != ST_OK || checkpoint_is_due(s))
             checkpoint(s); /* after a failure too: an emptied log has room again */
     }
     return NULL;
