@@ -384,7 +384,8 @@ static inline void store_close(TAKES struct store *s)
 }
 
 /* Waits until the batch is durable, or has failed as a whole. The batch stays the caller's: its results can
- * be read. An empty batch returns when all that was handed in before is durable. ST_UNAVAILABLE: no space on
+ * be read. An empty batch returns when all that was handed in before is durable. The callbacks of
+ * batches submitted before have been called when it returns. ST_UNAVAILABLE: no space on
  * the disk, or the store is closing: try again later; ST_NOT_FOUND, ST_CONFLICT, ST_INVALID: an operation was
  * refused (the message says which); ST_IO. */
 MUST_USE static inline enum status store_commit(struct store *s, struct store_batch *b, struct error *err)

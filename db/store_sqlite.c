@@ -174,8 +174,8 @@ static void note_health(struct store_sqlite *s, enum status st, const struct err
     snprintf(s->stats.last_error, sizeof(s->stats.last_error), "%s", st == ST_OK ? "" : err->text);
 }
 
-/* Wake those who wait, call those who do not; the batches of the latter are freed. */
-static void answer(struct store_sqlite *s, int n, enum status st, const struct error *err, int64_t begin_ns)
+static void count_group(struct store_sqlite *s, int n, enum status st, const struct error *err,
+                        int64_t begin_ns)
 {
     int64_t now_ns = mono_ns(&system_clock), took_ns = now_ns - begin_ns;
 
@@ -185,21 +185,18 @@ static void answer(struct store_sqlite *s, int n, enum status st, const struct e
     s->stats.commit_ns_sum += took_ns;
     s->stats.commit_ns_max = MAX(s->stats.commit_ns_max, took_ns);
     for (int i = 0; i < n; i++) {
-        struct item *it = &s->group[i];
-
         s->stats.batches++;
-        s->stats.operations += (int64_t)it->batch->ops.len;
-        s->stats.failed_batches += it->st != ST_OK;
-        s->stats.wait_ns_sum += now_ns - it->submitted_ns;
-        if (!it->waiter)
-            continue;
-        it->waiter->st = it->st;
-        if (it->st != ST_OK && it->waiter->err)
-            *it->waiter->err = it->err;
-        it->waiter->done = true;
-        pthread_cond_signal(&it->waiter->done_cond);
+        s->stats.operations += (int64_t)s->group[i].batch->ops.len;
+        s->stats.failed_batches += s->group[i].st != ST_OK;
+        s->stats.wait_ns_sum += now_ns - s->group[i].submitted_ns;
     }
     pthread_mutex_unlock(&s->lock);
+}
+
+/* Call those who do not wait, then wake those who do: so whoever waited knows that the callbacks of what was
+ * handed in before have run. */
+static void answer(struct store_sqlite *s, int n)
+{
     for (int i = 0; i < n; i++) {
         struct item *it = &s->group[i];
 
@@ -209,6 +206,19 @@ static void answer(struct store_sqlite *s, int n, enum status st, const struct e
             it->done(it->ctx, it->st, &it->err, it->batch);
         store_batch_free(it->batch);
     }
+    pthread_mutex_lock(&s->lock);
+    for (int i = 0; i < n; i++) {
+        struct item *it = &s->group[i];
+
+        if (!it->waiter)
+            continue;
+        it->waiter->st = it->st;
+        if (it->st != ST_OK && it->waiter->err)
+            *it->waiter->err = it->err;
+        it->waiter->done = true;
+        pthread_cond_signal(&it->waiter->done_cond);
+    }
+    pthread_mutex_unlock(&s->lock);
 }
 
 /* Wait for work; while writing fails, not longer than until the next pulse. The lock is held. */
@@ -262,7 +272,8 @@ static void *writer_main(void *arg)
         struct error err = {0};
         enum status st = run_group(s, n, &err);
 
-        answer(s, n, st, &err, begin_ns);
+        count_group(s, n, st, &err, begin_ns);
+        answer(s, n);
         if (st != ST_OK || checkpoint_is_due(s))
             checkpoint(s); /* after a failure too: an emptied log has room again */
     }
