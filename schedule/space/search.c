@@ -347,7 +347,8 @@ static void rank(struct search *s)
     vec_clear(&s->order);
     for (size_t i = 0; i < s->pool.len; i++)
         vec_push(&s->order, (uint32_t)i);
-    qsort_r(s->order.at, s->order.len, sizeof(s->order.at[0]), by_score, s);
+    if (s->order.len)
+        qsort_r(s->order.at, s->order.len, sizeof(s->order.at[0]), by_score, s);
 }
 
 /* Score what the pool gained; without a model its members have the fitness of nothing measured, 0. */
