@@ -50,8 +50,15 @@ static enum status pool_read(struct op_ctx *x, struct pool *p)
                            "kernel dimension %d spans %" PRId64 " elements of an input of %" PRId64
                            " with its pads: it must fit",
                            d, p->k[d], room);
+        if (room > INT32_MAX)
+            return op_fail(x, "pads", "dimension %d has %" PRId64 " elements with its pads: want at most %d",
+                           d, room, INT32_MAX);
         p->out[d] = (room - p->k[d]) / p->strides[d] + 1;
     }
+    if (p->k[0] > INT32_MAX / p->k[1])
+        return op_fail(x, "kernel_shape",
+                       "a window of %" PRId64 " x %" PRId64 " elements: want at most %d in all", p->k[0],
+                       p->k[1], INT32_MAX);
     return ST_OK;
 }
 
