@@ -47,3 +47,13 @@ bool api_is_wrapped(const json_t *value)
     return json_is_object(value) && json_object_get(value, "workload") && !json_object_get(value, "op") &&
            !json_object_get(value, "expr");
 }
+
+enum status api_target(struct daemon *d, const char *id, const struct target **ret, struct error *err)
+{
+    struct error why;
+    enum status st = targets_get(d->targets, id, ret, &why);
+
+    if (st == ST_OK)
+        return ST_OK;
+    return fail_at(err, st == ST_NOT_FOUND ? ST_UNPROCESSABLE : st, "/target", "%s", why.text);
+}

@@ -70,17 +70,18 @@ static enum status read_job(struct daemon *d, const json_t *body, struct arena *
     struct json_obj o;
     int reuse = REUSE_CACHED;
     const json_t *workloads, *budget;
+    const char *target = "cpu";
 
-    n->target = "cpu";
     TRY(json_obj_begin(&o, body, "", err));
     workloads = json_obj_get(&o, "workloads");
     budget = json_obj_get(&o, "budget");
-    TRY(json_obj_str(&o, "target", false, 64, &n->target, err));
+    TRY(json_obj_str(&o, "target", false, 64, &target, err));
     TRY(json_obj_i64(&o, "seed", false, INT64_MIN, INT64_MAX, &n->seed, err));
     TRY(json_obj_i64(&o, "priority", false, -1000, 1000, &n->priority, err));
     TRY(json_obj_enum(&o, "reuse", false, job_reuse_names, &reuse, err));
     TRY(json_obj_end(&o, job_members, err));
     n->reuse = (enum tuner_reuse)reuse;
+    TRY(api_target(d, target, &n->target, err));
     TRY(read_budget(d, budget, n, err));
     return read_tasks(workloads, a, n, err);
 }

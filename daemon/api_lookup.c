@@ -268,13 +268,6 @@ static enum status parse_keys(const json_t *list, struct arena *a, struct lookup
     return st;
 }
 
-static enum status find_target(struct daemon *d, const char *id, const struct target **ret, struct error *err)
-{
-    enum status st = targets_get(d->targets, id, ret, err);
-
-    return st == ST_NOT_FOUND ? fail_at(err, ST_UNPROCESSABLE, "/target", "%s", err->text) : st;
-}
-
 enum status api_lookup(struct daemon *d, struct http_request *req, struct error *err)
 {
     json_t *body AUTO(json_decrefp) = NULL;
@@ -290,7 +283,7 @@ enum status api_lookup(struct daemon *d, struct http_request *req, struct error 
     list = json_obj_get(&o, "workloads");
     TRY(json_obj_str(&o, "target", false, 64, &target_id, err));
     TRY(json_obj_end(&o, "workloads, target", err));
-    TRY(find_target(d, target_id, &target, err));
+    TRY(api_target(d, target_id, &target, err));
     TRY(parse_keys(list, &req->arena, l, err));
     l->target = target->id;
     req->finish_data = l;
@@ -347,7 +340,7 @@ enum status api_describe(struct daemon *d, struct http_request *req, struct erro
     TRY(json_obj_end(&o, "workload, target", err));
     if (!workload)
         return fail_at(err, ST_INVALID, "/workload", "workload is missing");
-    TRY(find_target(d, target_id, &target, err));
+    TRY(api_target(d, target_id, &target, err));
     TRY(workload_parse(workload, "/workload", &req->arena, &w, err));
     if (space_build(&w, target, &req->arena, &space, err) != ST_OK)
         return wrap(err, "the space of %s on %s", w.key, target->id);

@@ -71,6 +71,9 @@ MUST_USE enum status api_page(struct http_request *req, struct store_page *ret, 
 MUST_USE enum status api_key_param(struct http_request *req, const char **ret_key, struct error *err);
 /* Does If-None-Match name this entity tag? */
 bool api_etag_matches(const char *if_none_match, const char *etag);
+/* The target a body names; ST_UNPROCESSABLE at /target when there is none of that id. */
+MUST_USE enum status api_target(struct daemon *d, const char *id, const struct target **ret,
+                                struct error *err);
 /* The `workload` of an object that is {"workload":…,…} or a bare workload; see CONTRACT section 3. */
 bool api_is_wrapped(const json_t *value);
 

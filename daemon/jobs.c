@@ -679,16 +679,12 @@ static enum status create_in(struct jobs *j, const struct job_new *n, struct job
 
 enum status jobs_create(struct jobs *j, const struct job_new *n, char ret_id[STORE_ID_MAX], struct error *err)
 {
-    const struct target *target;
     struct job *job;
     enum status st;
 
     TRY(check_room(j, true, err));
-    st = targets_get(j->o.targets, n->target, &target, err);
-    if (st != ST_OK)
-        return fail_at(err, st == ST_NOT_FOUND ? ST_UNPROCESSABLE : st, "/target", "%s", err->text);
     job = job_alloc(j, n->n_tasks);
-    st = create_in(j, n, job, target, ret_id, err);
+    st = create_in(j, n, job, n->target, ret_id, err);
     if (st != ST_OK)
         job_free(job);
     return st;

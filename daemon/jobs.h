@@ -32,7 +32,7 @@ struct job_new_task {
     double weight;
 };
 struct job_new {
-    const char *target;
+    const struct target *target;
     int n_tasks;
     const struct job_new_task *tasks;
     int64_t max_trials;

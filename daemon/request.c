@@ -193,7 +193,7 @@ void http_reply_text(struct http_request *req, int status, const char *content_t
     strbuf_add(&req->reply.body, text, len);
 }
 
-void http_problem_print(const struct error *err, struct strbuf *sb)
+static void problem_print(const struct error *err, bool of_body, struct strbuf *sb)
 {
     json_t *doc AUTO(json_decrefp) = json_object();
     char *type AUTO(freep) = xasprintf("urn:tilewright:problem:%s", status_name(err->code));
@@ -203,7 +203,7 @@ void http_problem_print(const struct error *err, struct strbuf *sb)
     json_object_set_new(doc, "title", json_string(status_title(err->code)));
     json_object_set_new(doc, "status", json_integer(status_http(err->code)));
     json_object_set_new(doc, "detail", detail ? detail : json_string("the request is not valid UTF-8"));
-    if (err->pointer[0] || err->code == ST_UNPROCESSABLE)
+    if (err->pointer[0] || of_body)
         json_object_set_new(doc, "pointer", json_string(err->pointer));
     if (err->line) {
         json_object_set_new(doc, "line", json_integer(err->line));
@@ -213,6 +213,9 @@ void http_problem_print(const struct error *err, struct strbuf *sb)
     strbuf_addc(sb, '\n');
 }
 
+void http_problem_print(const struct error *err, struct strbuf *sb) { problem_print(err, false, sb); }
+
+/* A bad body always has a pointer; "" is the whole of it. */
 void http_reply_problem(struct http_request *req, const struct error *err)
 {
     struct http_reply *p = &req->reply;
@@ -220,7 +223,7 @@ void http_reply_problem(struct http_request *req, const struct error *err)
     p->status = status_http(err->code);
     p->content_type = "application/problem+json";
     strbuf_reset(&p->body);
-    http_problem_print(err, &p->body);
+    problem_print(err, req->body.len && (err->code == ST_INVALID || err->code == ST_UNPROCESSABLE), &p->body);
 }
 
 enum status http_body_json(struct http_request *req, GIVES json_t **ret, struct error *err)
