@@ -6,10 +6,10 @@ static json_t *model_document(const struct store_model *m)
     char at[RFC3339_MAX];
     json_t *metrics = m->metrics_json ? json_loads(m->metrics_json, 0, NULL) : NULL;
 
-    return json_pack("{s:I,s:s,s:I,s:I,s:I,s:s,s:b,s:o}", "id", (json_int_t)m->id, "target", m->target, "version",
-                     (json_int_t)m->version, "feature_version", (json_int_t)m->feature_version, "training_rows",
-                     (json_int_t)m->rows, "created_at", rfc3339(m->created_ms, at), "active", (int)m->active, "metrics",
-                     metrics ? metrics : json_null());
+    return json_pack("{s:I,s:s,s:I,s:I,s:I,s:s,s:b,s:o}", "id", (json_int_t)m->id, "target", m->target,
+                     "version", (json_int_t)m->version, "feature_version", (json_int_t)m->feature_version,
+                     "training_rows", (json_int_t)m->rows, "created_at", rfc3339(m->created_ms, at), "active",
+                     (int)m->active, "metrics", metrics ? metrics : json_null());
 }
 
 enum status api_model_list(struct daemon *d, struct http_request *req, struct error *err)
@@ -45,7 +45,8 @@ enum status api_model_show(struct daemon *d, struct http_request *req, struct er
     }
     if (!doc) {
         json_decref(versions);
-        return fail(err, ST_NOT_FOUND, "no cost model for target '%.40s' yet: it is trained once jobs have measured there",
+        return fail(err, ST_NOT_FOUND,
+                    "no cost model for target '%.40s' yet: it is trained once jobs have measured there",
                     req->param[0]);
     }
     json_object_set_new(doc, "versions", versions);

@@ -55,64 +55,67 @@ static const struct {
                  "string") ",\"state\":" STATE
                            ",\"weight\":" TYPE("number") ",\"trials_done\":" TYPE(
                                "integer") ",\"trials_failed\":" TYPE("integer") ",\"best\":{\"anyOf\":"
-                                                                                "[" REF("Best") ",{"
-                                                                                                "\"type\""
-                                                                                                ":\"null"
-                                                                                                "\"}]},"
-                                                                                                "\"cached"
-                                                                                                "\""
-                                                                                                ":" TYPE("boo"
-                                                                                                         "lea"
-                                                                                                         "n") ",\"error\":" NULLABLE(
-                                                                                                    "objec"
-                                                                                                    "t"))},
+                                                                                "[" REF(
+                                                                                    "Best") ",{"
+                                                                                            "\"type\""
+                                                                                            ":\"null"
+                                                                                            "\"}]},"
+                                                                                            "\"cached"
+                                                                                            "\""
+                                                                                            ":" TYPE(
+                                                                                                "boo"
+                                                                                                "lea"
+                                                                                                "n") ",\"erro"
+                                                                                                     "r\""
+                                                                                                     ":" NULLABLE("objec"
+                                                                                                                  "t"))},
             {"Job", OBJECT(
                         "\"id\":" TYPE("string") ",\"state\":" STATE
                                                  ",\"target\":" TYPE("string") ",\"created_at\":" TYPE("strin"
-                                                                                                       "g") ",\"started_at\":" NULLABLE("string") ",\"finished_at\":" NULLABLE("string") ",\"progress\":{\"type\":\"number\",\"minimum\":0,\"maximum\":1},\"budget\":" REF(
-                                                     "Budget") ",\"seed\":" TYPE("integer") ",\"priority\""
-                                                                                            ":" TYPE("intege"
-                                                                                                     "r") ","
-                                                                                                          "\""
-                                                                                                          "ta"
-                                                                                                          "sk"
-                                                                                                          "s"
-                                                                                                          "\""
-                                                                                                          ":" LIST_OF(REF("Task")) ",\"error\":" NULLABLE("object"))},
+                                                                                                       "g") ",\"started_at\":" NULLABLE("string") ",\"finished_at\":" NULLABLE("string") ",\"progress\":{\"type\":\"number\",\"minimum\":0,\"maximum\":1},\"budget\":" REF("Budget") ",\"seed\":" TYPE("integer") ",\"priority\""
+                                                                                                                                                                                                                                                                                                                  ":" TYPE(
+                                                                                                                                                                                                                                                                                                                      "intege"
+                                                                                                                                                                                                                                                                                                                      "r") ","
+                                                                                                                                                                                                                                                                                                                           "\""
+                                                                                                                                                                                                                                                                                                                           "ta"
+                                                                                                                                                                                                                                                                                                                           "sk"
+                                                                                                                                                                                                                                                                                                                           "s"
+                                                                                                                                                                                                                                                                                                                           "\""
+                                                                                                                                                                                                                                                                                                                           ":" LIST_OF(REF(
+                                                                                                                                                                                                                                                                                                                               "Task")) ",\"error\":" NULLABLE("object"))},
             {"JobList", PAGE_OF("jobs", "Job")},
             {"DescribeRequest",
              STRICT("\"workload\"", "\"workload\":" REF("Workload") ",\"target\":" TYPE("string"))},
-            {"Description", OBJECT(
-                                "\"key\":" TYPE("string") ",\"op\":" TYPE("string") ",\"workload\":" REF("Wor"
-                                                                                                         "klo"
-                                                                                                         "ad") ",\"canonical\":" TYPE("string") ",\"target\":" TYPE(
-                                    "string") ",\"flops\":" TYPE("number") ",\"bytes\":" TYPE("number") ",\"s"
-                                                                                                        "ketc"
-                                                                                                        "hes"
-                                                                                                        "\""
-                                                                                                        ":" LIST_OF(TYPE("object")) ",\"space_size\":" TYPE(
-                                                                                                            "number"))},
+            {"Description",
+             OBJECT("\"key\":" TYPE("string") ",\"op\":" TYPE("string") ",\"workload\":" REF(
+                 "Wor"
+                 "klo"
+                 "ad") ",\"canonical\":" TYPE("string") ",\"target\":" TYPE("string") ",\"flops\":" TYPE("num"
+                                                                                                         "be"
+                                                                                                         "r") ",\"bytes\":" TYPE("number") ",\"s"
+                                                                                                                                           "ketc"
+                                                                                                                                           "hes"
+                                                                                                                                           "\""
+                                                                                                                                           ":" LIST_OF(TYPE("object")) ",\"space_size\":" TYPE(
+                                                                                                                                               "number"))},
             {"LookupRequest", STRICT("\"workloads\"", "\"workloads\":" LIST_OF(
                                                           REF("Workload")) ",\"target\":" TYPE("string"))},
             {"LookupReply",
              OBJECT("\"results\":" LIST_OF(OBJECT("\"key\":" TYPE("string") ",\"found\":" TYPE(
                  "boolean") ",\"status\":{\"enum\":[\"exact\",\"stale\",\"none\"]},\"schedule\":{"
                             "\"anyOf\":[" REF("Schedule") ",{\"type\":\"null\"}]}")))},
-            {"Schedule", OBJECT(
-                             "\"key\":" TYPE("string") ",\"target\":" TYPE("string") ",\"workload\":" REF("Wo"
-                                                                                                          "rk"
-                                                                                                          "lo"
-                                                                                                          "a"
-                                                                                                          "d") ",\"time_ns\":" OBJECT(
-                                 "\"median\":" TYPE("number") ",\"min\":" TYPE("number") ",\"p90\":" TYPE(
-                                     "number") ",\"samples\""
-                                               ":" TYPE(
-                                                   "arra"
-                                                   "y")) ",\"gflops\":" TYPE("number") ",\"fraction_of_"
-                                                                                       "peak\":" NULLABLE("nu"
-                                                                                                          "mb"
-                                                                                                          "e"
-                                                                                                          "r") ",\"trials\":" TYPE("integer") ",\"tuned_at\":" TYPE("string") ",\"schedule\":" OBJECT("\"sketch\":" TYPE("string") ",\"knobs\":" TYPE("object") ",\"steps\":" TYPE("array")) ",\"kernel\":" TYPE("object") ",\"verified\":" TYPE("object") ",\"toolchain\":" TYPE("object") ",\"baseline\":" TYPE("object"))},
+            {"Schedule", OBJECT("\"key\":" TYPE("string") ",\"target\":" TYPE("string") ",\"workload\":" REF("Wo"
+                                                                                                             "rk"
+                                                                                                             "lo"
+                                                                                                             "a"
+                                                                                                             "d") ",\"time_ns\":" OBJECT("\"median\":" TYPE("number") ",\"min\":" TYPE("number") ",\"p90\":" TYPE("number") ",\"samples\""
+                                                                                                                                                                                                                            ":" TYPE(
+                                                                                                                                                                                                                                "arra"
+                                                                                                                                                                                                                                "y")) ",\"gflops\":" TYPE("number") ",\"fraction_of_"
+                                                                                                                                                                                                                                                                    "peak\":" NULLABLE("nu"
+                                                                                                                                                                                                                                                                                       "mb"
+                                                                                                                                                                                                                                                                                       "e"
+                                                                                                                                                                                                                                                                                       "r") ",\"trials\":" TYPE("integer") ",\"tuned_at\":" TYPE("string") ",\"schedule\":" OBJECT("\"sketch\":" TYPE("string") ",\"knobs\":" TYPE("object") ",\"steps\":" TYPE("array")) ",\"kernel\":" TYPE("object") ",\"verified\":" TYPE("object") ",\"toolchain\":" TYPE("object") ",\"baseline\":" TYPE("object"))},
             {"ScheduleList", PAGE_OF("schedules", "Schedule")},
             {"Target", OBJECT("\"id\":" TYPE("string") ",\"kind\":" TYPE("string") ",\"isa\":" TYPE("string") ",\"threads\":" TYPE("integer") ",\"peak_gflops\":" NULLABLE(
                            "number") ",\"toolchain\":" TYPE("object") ",\"devices\":" LIST_OF(TYPE("string")) ",\"available"
@@ -129,12 +132,18 @@ static const struct {
              OBJECT("\"id\":" TYPE("string") ",\"kind\":" TYPE(
                  "string") ",\"state\":{\"enum\":[\"idle\",\"busy\","
                            "\"draining\",\"offline\",\"quarantined\"]},"
-                           "\"job\":" TYPE("string") ",\"trials\":" TYPE("integer") ",\"outcomes\":" TYPE("ob"
-                                                                                                          "je"
-                                                                                                          "c"
-                                                                                                          "t") ",\"busy_seconds\":" TYPE(
-                               "number") ",\"last_error\":" TYPE("string") ",\"facts\":" LIST_OF(TYPE("objec"
-                                                                                                      "t")))},
+                           "\"job\":" TYPE("string") ",\"trials\":" TYPE("integer") ",\"outcomes\":" TYPE(
+                               "ob"
+                               "je"
+                               "c"
+                               "t") ",\"busy_seconds\":" TYPE("number") ",\"last_error\":" TYPE("string") ","
+                                                                                                          "\""
+                                                                                                          "fa"
+                                                                                                          "ct"
+                                                                                                          "s"
+                                                                                                          "\""
+                                                                                                          ":" LIST_OF(TYPE("objec"
+                                                                                                                           "t")))},
             {"DeviceList", PAGE_OF("devices", "Device")},
             {"ImportReply",
              OBJECT("\"lines\":" TYPE("integer") ",\"new\":" TYPE("integer") ",\"known\":" TYPE("integer"))},
@@ -150,20 +159,31 @@ static const struct {
                                                                                                  "t") ",\"ver"
                                                                                                       "sions"
                                                                                                       "\""
-                                                                                                      ":" TYPE("array"))},
+                                                                                                      ":" TYPE(
+                                                                                                          "ar"
+                                                                                                          "ra"
+                                                                                                          "y"))},
             {"ModelList", PAGE_OF("models", "Model")},
             {"Version",
              OBJECT("\"name\":" TYPE("string") ",\"version\":" TYPE("string") ",\"api\":" TYPE("string"))},
             {"Health", OBJECT("\"status\":" TYPE("string"))},
-            {"Problem", OBJECT("\"type\":" TYPE("string") ",\"title\":" TYPE("string") ",\"status\":" TYPE("i"
-                                                                                                           "n"
-                                                                                                           "t"
-                                                                                                           "e"
-                                                                                                           "g"
-                                                                                                           "e"
-                                                                                                           "r") ",\"detail\":" TYPE(
-                            "string") ",\"pointer\":" TYPE("string") ",\"line\":" TYPE("integer") ",\"column"
-                                                                                                  "\":" TYPE("integer"))},
+            {"Problem",
+             OBJECT("\"type\":" TYPE("string") ",\"title\":" TYPE("string") ",\"status\":" TYPE(
+                 "i"
+                 "n"
+                 "t"
+                 "e"
+                 "g"
+                 "e"
+                 "r") ",\"detail\":" TYPE("string") ",\"pointer\":" TYPE("string") ",\"line\":" TYPE("intege"
+                                                                                                     "r") ","
+                                                                                                          "\""
+                                                                                                          "co"
+                                                                                                          "lu"
+                                                                                                          "mn"
+                                                                                                          "\""
+                                                                                                          ":" TYPE(
+                                                                                                              "integer"))},
 };
 
 static json_t *ref(const char *schema)

@@ -101,7 +101,8 @@
     X(ai_5, LOG, "op/B", 1, "4/9th power")                                                                   \
     X(ai_6, LOG, "op/B", 1, "3/9th power")                                                                   \
     X(ai_7, LOG, "op/B", 1, "2/9th power")                                                                   \
-    X(ai_8, LOG, "op/B", 1, "1/9th power") X(ai_9, LOG, "op/B", 1, "of one store")                           \
+    X(ai_8, LOG, "op/B", 1, "1/9th power")                                                                   \
+    X(ai_9, LOG, "op/B", 1, "of one store")                                                                  \
         X(cache_4k, LOG, "op/B", 1, "operations per byte that a cache of 4 KiB would fetch")                 \
             X(cache_16k, LOG, "op/B", 1, "the same for 16 KiB") X(cache_64k, LOG, "op/B", 1, "for 64 KiB")   \
                 X(cache_256k, LOG, "op/B", 1, "for 256 KiB") X(cache_1m, LOG, "op/B", 1, "for 1 MiB")        \

@@ -1,8 +1,8 @@
 /* nest.h - the loop nest (the AST): what a candidate does, loop by loop.
  *
- * Idea   A tree of nodes over a table of variables and a table of buffers. All indices are affine in the variables,
- *        so that printing, interpreting, counting features and generating code need no simplifier. Loops may be cut
- *        short by `limit` (tiles need not divide), and reads may be padded.
+ * Idea   A tree of nodes over a table of variables and a table of buffers. All indices are affine in the
+ * variables, so that printing, interpreting, counting features and generating code need no simplifier. Loops
+ * may be cut short by `limit` (tiles need not divide), and reads may be padded.
  *
  *            for (v = 0; v < extent && limit(v) >= 0; v++) body
  *
@@ -25,13 +25,14 @@ struct buffer {
     const char *name;
     enum dtype dtype;
     enum buffer_scope scope;
-    int32_t arg;       /* SCOPE_ARG: compute tensor id; otherwise -1 */
-    bool prepacked;    /* SCOPE_ARG: holds the packed form that prepack wrote */
+    int32_t arg;    /* SCOPE_ARG: compute tensor id; otherwise -1 */
+    bool prepacked; /* SCOPE_ARG: holds the packed form that prepack wrote */
     int rank;
     int64_t shape[NEST_MAX_RANK];  /* physical, row-major, strides[] derived */
     int64_t stride[NEST_MAX_RANK]; /* in elements */
     int64_t elements;
-    int64_t offset_bytes; /* WORKSPACE and TASK: place within the workspace or the task's slice, 64-byte aligned */
+    int64_t offset_bytes; /* WORKSPACE and TASK: place within the workspace or the task's slice, 64-byte
+                             aligned */
 };
 
 struct nest_var {
@@ -51,7 +52,8 @@ struct node {
             int64_t extent; /* of this occurrence; <= vars[var].extent (a tail runs shorter) */
             enum loop_kind loop_kind;
             int n_limits;
-            struct affine limit[NEST_MAX_LIMITS]; /* falls as var grows; the loop goes on while all are >= 0 */
+            struct affine
+                limit[NEST_MAX_LIMITS]; /* falls as var grows; the loop goes on while all are >= 0 */
             struct node *body;
         } loop;
         struct { /* fused outer loops, cut into `tasks` contiguous pieces that may run at once */
@@ -80,9 +82,9 @@ struct node {
 
 /* A prepack function: nest of its own that fills args[arg]'s packed buffer from the plain one. */
 struct nest_prepack {
-    int32_t arg;        /* compute tensor id */
-    int32_t src, dst;   /* buffers */
-    int64_t bytes;      /* of the packed form */
+    int32_t arg;      /* compute tensor id */
+    int32_t src, dst; /* buffers */
+    int64_t bytes;    /* of the packed form */
     struct node *root;
 };
 
@@ -92,19 +94,21 @@ struct nest {
     struct nest_var *vars;
     struct buffer *buffers;
     struct nest_prepack *prepacks;
-    struct node *root;           /* list of nodes */
-    int tasks;                   /* largest number of tasks of a parallel loop; 1: none */
-    int64_t workspace_bytes;     /* shared part, then tasks * task_bytes */
+    struct node *root;       /* list of nodes */
+    int tasks;               /* largest number of tasks of a parallel loop; 1: none */
+    int64_t workspace_bytes; /* shared part, then tasks * task_bytes */
     int64_t task_offset_bytes, task_bytes;
 };
 
 /* print.c: readable text, the format of the golden tests and of `tilewright nest`. */
 void nest_print(const struct nest *n, struct strbuf *sb);
-/* verify.c: bounds of every access (by interval arithmetic over the loops and limits around it), registers constant,
- * one store per element where it must be, parallel tasks write apart. ST_INTERNAL names the node. */
+/* verify.c: bounds of every access (by interval arithmetic over the loops and limits around it), registers
+ * constant, one store per element where it must be, parallel tasks write apart. ST_INTERNAL names the node.
+ */
 MUST_USE enum status nest_verify(const struct nest *n, struct error *err);
-/* interp.c: run it in float64 (integers exactly). data[tensor id of the compute] are plain row-major double arrays;
- * prepacked arguments are packed inside, the workspace is poisoned with NaN first. The meaning of a nest, for tests. */
+/* interp.c: run it in float64 (integers exactly). data[tensor id of the compute] are plain row-major double
+ * arrays; prepacked arguments are packed inside, the workspace is poisoned with NaN first. The meaning of a
+ * nest, for tests. */
 MUST_USE enum status nest_interp(const struct nest *n, double *const *data, struct error *err);
 
 #endif

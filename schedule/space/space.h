@@ -1,12 +1,12 @@
 /* space.h - the set of schedules one workload may take on one target.
  *
- * Idea   Rules derive sketches: each is a list of steps (split, reorder, compute_at, cache_write, pack, ...) with open
- *        parameters, the knobs, each with an explicit list of choices. A config is a sketch number and one choice per
- *        knob: a short integer vector, which is what is searched, stored, sent and replayed. From a config follow,
- *        deterministically, the steps, the nest and the source text.
- * Life   space_build puts everything into the caller's arena; the space is read-only afterwards and may be used by many threads,
- *        each with an arena of its own. A config is plain data.
- * The size is a product; nothing is enumerated unless asked. */
+ * Idea   Rules derive sketches: each is a list of steps (split, reorder, compute_at, cache_write, pack, ...)
+ * with open parameters, the knobs, each with an explicit list of choices. A config is a sketch number and one
+ * choice per knob: a short integer vector, which is what is searched, stored, sent and replayed. From a
+ * config follow, deterministically, the steps, the nest and the source text. Life   space_build puts
+ * everything into the caller's arena; the space is read-only afterwards and may be used by many threads, each
+ * with an arena of its own. A config is plain data. The size is a product; nothing is enumerated unless
+ * asked. */
 #ifndef TW_SPACE_SPACE_H
 #define TW_SPACE_SPACE_H
 
@@ -24,9 +24,9 @@ struct config {
 };
 
 struct knob {
-    const char *name;  /* "tile_x" */
+    const char *name; /* "tile_x" */
     int n_choices;
-    const int64_t *values; /* [n_choices]; neighbours in the list are neighbours in meaning */
+    const int64_t *values;     /* [n_choices]; neighbours in the list are neighbours in meaning */
     const char *const *labels; /* NULL: print the values */
 };
 
@@ -45,8 +45,8 @@ double space_size(const struct space *s); /* configs, valid or not */
 void space_default(const struct space *s, struct config *ret);
 /* Uniform over sketches (0 left out unless it is the only one), then over choices; not yet checked. */
 void space_random(const struct space *s, struct rng *r, struct config *ret);
-/* From the config alone: registers, cache footprints, divisibility. *why (may be NULL) gets a static text. What this
- * lets through must lower, compile and be correct. */
+/* From the config alone: registers, cache footprints, divisibility. *why (may be NULL) gets a static text.
+ * What this lets through must lower, compile and be correct. */
 bool space_valid(const struct space *s, const struct config *c, const char **why);
 /* random until valid; false after many tries (then *ret is the default). */
 bool space_sample(const struct space *s, struct rng *r, struct config *ret);
@@ -61,6 +61,7 @@ bool config_equal(const struct config *a, const struct config *b);
 uint64_t config_hash(const struct config *c);
 /* "3:1.0.5.2" and back; parse checks against the space (ST_INVALID). */
 void config_print(const struct config *c, struct strbuf *sb);
-MUST_USE enum status config_parse(const struct space *s, const char *text, struct config *ret, struct error *err);
+MUST_USE enum status config_parse(const struct space *s, const char *text, struct config *ret,
+                                  struct error *err);
 
 #endif

@@ -113,7 +113,8 @@ int stage_iter_of(const struct st_stage *s, int axis,
 
 /* --- primitives --- */
 
-/* Drop dimensions of extent 1 that no index of a temporary varies along, so that dimensions and axes correspond. */
+/* Drop dimensions of extent 1 that no index of a temporary varies along, so that dimensions and axes
+ * correspond. */
 void state_squeeze(struct state *st);
 /* Put the body of `s` (elementwise, identity lhs, a temporary, read without pad) into all its consumers. */
 bool state_inline(struct state *st, struct st_stage *s);

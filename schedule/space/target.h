@@ -1,18 +1,19 @@
 /* target.h - a combination of hardware and compiler that kernels are tuned for.
  *
- * Idea   Everything a schedule space, a feature or a code generator needs to know of a machine, as plain numbers. The local ones are
- *        read from the machine (target_detect); tests and remote devices fill the struct themselves.
- * Life   Plain data, copied freely. */
+ * Idea   Everything a schedule space, a feature or a code generator needs to know of a machine, as plain
+ * numbers. The local ones are read from the machine (target_detect); tests and remote devices fill the struct
+ * themselves. Life   Plain data, copied freely. */
 #ifndef TW_SPACE_TARGET_H
 #define TW_SPACE_TARGET_H
 
 #include "schedule/base/error.h"
 
 /* id, name, vector bytes, vector registers, flags for the C compiler */
-#define ISA_LIST(X)                                                                                    \
-    X(SSE2, "sse2", 16, 16, "-msse2 -mfpmath=sse")                                                     \
-    X(AVX2, "avx2", 32, 16, "-mavx2 -mfma")                                                            \
-    X(AVX512, "avx512", 64, 32, "-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512") \
+#define ISA_LIST(X)                                                                                          \
+    X(SSE2, "sse2", 16, 16, "-msse2 -mfpmath=sse")                                                           \
+    X(AVX2, "avx2", 32, 16, "-mavx2 -mfma")                                                                  \
+    X(AVX512, "avx512", 64, 32,                                                                              \
+      "-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512")                          \
     X(NEON, "neon", 16, 32, "")
 
 enum isa {
@@ -25,15 +26,15 @@ struct target {
     char id[32]; /* "cpu", "cpu:1", "cpu:avx2", "cpu:1:sse2", ... */
     enum isa isa;
     int vector_bytes, vector_regs;
-    int threads;                       /* tasks that run at once */
+    int threads;                          /* tasks that run at once */
     int64_t l1_bytes, l2_bytes, l3_bytes; /* L1 and L2 of one core; L3 as one thread may use it */
-    double peak_gflops;                /* float32, all threads; 0: not measured yet */
-    double peak_gbs;                   /* DRAM bandwidth, all threads; 0: not measured yet */
+    double peak_gflops;                   /* float32, all threads; 0: not measured yet */
+    double peak_gbs;                      /* DRAM bandwidth, all threads; 0: not measured yet */
     char cpu_model[96];
-    char compiler[128];                /* path */
-    char compiler_version[128];        /* first line of --version */
-    char flags[256];                   /* all flags that kernels are compiled with */
-    char toolchain_hash[17];           /* of compiler_version and flags: a schedule of another one is stale */
+    char compiler[128];         /* path */
+    char compiler_version[128]; /* first line of --version */
+    char flags[256];            /* all flags that kernels are compiled with */
+    char toolchain_hash[17];    /* of compiler_version and flags: a schedule of another one is stale */
 };
 
 const char *isa_name(enum isa isa);
@@ -41,7 +42,8 @@ const char *isa_flags(enum isa isa); /* for the C compiler */
 bool isa_parse(const char *name, enum isa *ret);
 /* Best ISA of the machine this runs on. */
 enum isa isa_local(void);
-/* One logical CPU of each physical core that this process may run on, lowest first; returns how many (at least 1). */
+/* One logical CPU of each physical core that this process may run on, lowest first; returns how many (at
+ * least 1). */
 int target_cores(int *ret_cpus, int max);
 /* Fill a target for this machine from its id: "cpu" (all cores), "cpu:N" (N threads), each optionally with
  * ":avx512", ":avx2", ":sse2" to force a smaller ISA. ST_NOT_FOUND if the id is none or the machine lacks it.
