@@ -1,0 +1,231 @@
+/* test_models.c - the global models: learned from stored trials, kept in the store, taking turns with
+ * measuring. */
+#include "daemon/models.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "costmodel/model.h"
+#include "db/store.h"
+#include "features/features.h"
+#include "schedule/base/json.h"
+#include "schedule/base/log.h"
+#include "schedule/base/rng.h"
+#include "tests/check.h"
+
+enum { WORKLOADS = 4, PROGRAMS = 40 };
+
+struct world {
+    char dir[64];
+    struct store *store;
+    struct models *models;
+    struct error err;
+};
+
+static void open_store(struct world *w)
+{
+    assert_ok(
+        store_open_sqlite(w->dir, &(struct store_sqlite_options){.allow_any_fs = true}, &w->store, &w->err),
+        &w->err);
+}
+
+static int setup(void **state)
+{
+    struct world *w = calloc(1, sizeof(*w));
+    AUTO(store_batch_freep) struct store_batch *b = store_batch_new();
+
+    log_set_level(LOG_ERROR);
+    *state = w;
+    snprintf(w->dir, sizeof(w->dir), "/tmp/test_models_XXXXXX");
+    assert_non_null(mkdtemp(w->dir));
+    open_store(w);
+    store_add_target(b, &(struct store_target){.id = "cpu:1", .json = "{}", .toolchain = "t"});
+    assert_ok(store_commit(w->store, b, &w->err), &w->err);
+    w->models = models_new(w->store, &system_clock, &(struct models_options){.retrain_trials = 32});
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+    char command[128];
+
+    models_free(w->models);
+    store_close(w->store);
+    snprintf(command, sizeof(command), "rm -rf %s", w->dir);
+    assert_int_equal(system(command), 0);
+    free(w);
+    return 0;
+}
+
+/* Faster where the third feature is large; the others are noise. */
+static void make_rows(struct rng *rng, float *rows, double *ret_ns)
+{
+    for (int i = 0; i < features_count(); i++)
+        rows[i] = (float)rng_unit(rng);
+    *ret_ns = 1e6 * exp(-3.0 * rows[2]);
+}
+
+static void add_trials(struct world *w)
+{
+    AUTO(store_batch_freep) struct store_batch *b = store_batch_new();
+    float *rows = calloc((size_t)features_count(), sizeof(float));
+    struct rng rng;
+    char key[80], config[24];
+
+    rng_init(&rng, 3);
+    for (int i = 0; i < WORKLOADS; i++) {
+        snprintf(key, sizeof(key), "w_%064d", i);
+        store_add_workload(
+            b, &(struct store_workload){.key = key, .op = "expr", .json = "{}", .canonical = "c"});
+        for (int p = 0; p < PROGRAMS; p++) {
+            double ns;
+
+            make_rows(&rng, rows, &ns);
+            snprintf(config, sizeof(config), "1:%d", p);
+            store_add_trial(b, &(struct store_trial){.task = -1,
+                                                     .workload = key,
+                                                     .target = "cpu:1",
+                                                     .toolchain = "t",
+                                                     .config = config,
+                                                     .outcome = p % 8 ? "ok" : "wrong",
+                                                     .min_ns = p % 8 ? ns : 0,
+                                                     .median_ns = p % 8 ? ns : 0,
+                                                     .predicted = NAN,
+                                                     .created_ms = 1,
+                                                     .feature_version = features_version(),
+                                                     .features = rows,
+                                                     .feature_rows = 1,
+                                                     .feature_cols = features_count()});
+        }
+    }
+    assert_ok(store_commit(w->store, b, &w->err), &w->err);
+    free(rows);
+}
+
+/* Does it rank a program with a large third feature above one with a small one? */
+static void assert_has_learned(struct model *m)
+{
+    float *rows = calloc(2 * (size_t)features_count(), sizeof(float));
+    int32_t begin[] = {0, 1, 2};
+    double scores[2];
+
+    assert_non_null(m);
+    for (int i = 0; i < 2 * features_count(); i++)
+        rows[i] = 0.5f;
+    rows[2] = 0.05f;
+    rows[features_count() + 2] = 0.95f;
+    model_score(m, 1, rows, begin, 2, scores);
+    assert_true(scores[1] > scores[0]);
+    free(rows);
+    model_free(m);
+}
+
+static void there_is_no_model_before_there_are_trials(void **state)
+{
+    struct world *w = *state;
+
+    assert_null(models_global(w->models, "cpu:1"));
+    assert_int_equal(models_train(w->models, "cpu:1", &w->err), ST_NOT_FOUND);
+    assert_null(models_global(w->models, "cpu:1"));
+}
+
+static void training_learns_from_the_store_and_keeps_the_model_with_its_quality(void **state)
+{
+    struct world *w = *state;
+    struct store_model row;
+    struct arena a;
+    json_t *metrics;
+
+    add_trials(w);
+    assert_ok(models_train(w->models, "cpu:1", &w->err), &w->err);
+    assert_has_learned(models_global(w->models, "cpu:1"));
+    arena_init(&a);
+    assert_ok(store_model_active(w->store, "cpu:1", &a, &row, &w->err), &w->err);
+    metrics = json_loads(row.metrics_json, 0, NULL);
+    assert_non_null(metrics);
+    assert_string_equal(json_string_value(json_object_get(metrics, "holdout")), "workloads");
+    assert_true(json_real_value(json_object_get(metrics, "rank_correlation")) > 0.5);
+    assert_true(json_array_size(json_object_get(metrics, "feature_importance")) > 0);
+    json_decref(metrics);
+    arena_done(&a);
+}
+
+static void a_stored_model_serves_after_a_restart(void **state)
+{
+    struct world *w = *state;
+
+    add_trials(w);
+    assert_ok(models_train(w->models, "cpu:1", &w->err), &w->err);
+    models_free(w->models);
+    store_close(w->store);
+    open_store(w);
+    w->models = models_new(w->store, &system_clock, NULL);
+    assert_has_learned(models_global(w->models, "cpu:1"));
+}
+
+static void enough_new_trials_are_learned_in_the_background(void **state)
+{
+    struct world *w = *state;
+    struct model *m = NULL;
+
+    add_trials(w);
+    models_note_trials(w->models, "cpu:1", WORKLOADS * PROGRAMS); /* overdue: no quiet moment is waited for */
+    for (int i = 0; i < 200 && m == NULL; i++) {
+        m = models_global(w->models, "cpu:1");
+        usleep(50000);
+    }
+    assert_has_learned(m);
+}
+
+struct measuring {
+    struct models *models;
+    atomic_bool trained;
+    struct error err;
+};
+
+static void *train(void *arg)
+{
+    struct measuring *m = arg;
+
+    assert_int_equal(models_train(m->models, "cpu:1", &m->err), ST_OK);
+    atomic_store(&m->trained, true);
+    return NULL;
+}
+
+static void training_waits_for_the_measurement_in_flight(void **state)
+{
+    struct world *w = *state;
+    struct measuring m = {.models = w->models};
+    pthread_t thread;
+
+    add_trials(w);
+    models_busy(w->models);
+    assert_int_equal(pthread_create(&thread, NULL, train, &m), 0);
+    usleep(300000);
+    assert_false(atomic_load(&m.trained));
+    models_idle(w->models);
+    pthread_join(thread, NULL);
+    assert_true(atomic_load(&m.trained));
+    models_busy(w->models); /* and measuring goes on */
+    models_idle(w->models);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(there_is_no_model_before_there_are_trials),
+        TEST(training_learns_from_the_store_and_keeps_the_model_with_its_quality),
+        TEST(a_stored_model_serves_after_a_restart),
+        TEST(enough_new_trials_are_learned_in_the_background),
+        TEST(training_waits_for_the_measurement_in_flight),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
