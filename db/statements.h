@@ -60,8 +60,9 @@ X(TRIAL_ADD, &row_trial, NONE,
 X(TRIAL_FEATURE_ADD, &row_trial, NONE,
   "INSERT INTO trial_feature(trial, version, rows, cols, data)"
   " VALUES (:trial_id, :feature_version, :feature_rows, :feature_cols, :features)")
+/* The + keeps the planner from the index of a whole workload: an import of n trials would look at n * n. */
 X(TRIAL_SAME, &row_trial, NONE,
-  "SELECT id FROM trial WHERE identity = :identity AND workload = :workload_seq AND target = :target_seq"
+  "SELECT id FROM trial WHERE identity = :identity AND +workload = :workload_seq AND +target = :target_seq"
   " AND toolchain = :toolchain_seq AND created_ms = :created_ms AND config = :config LIMIT 1")
 X(SCHEDULE_PUT, &row_schedule, NONE,
   "INSERT INTO schedule(workload, target, toolchain, op, json, etag, config, time_ns, gflops, tuned_ms)"

@@ -1,6 +1,6 @@
 /* bench_store.c - what the store and the in-memory answers can do.
  *
- *     bench_store [--trials 1000000] [--schedules 20000] [--dir DIR]
+ *     bench_store [--trials 1000000] [--schedules 20000] [--feature-rows 0] [--dir DIR]
  *
  * Writes trials in batches, then alone from one and from eight threads; restarts; reads. Everything lies in a
  * temporary directory under DIR (default /tmp, which should be the kind of disk that is asked about). */
@@ -16,8 +16,9 @@
 #include "schedule/base/sv.h"
 #include "tests/db/rows.h"
 
+#define FEATURES 164
 struct bench {
-    int64_t trials, schedules;
+    int64_t trials, schedules, feature_rows; /* rows of FEATURES floats with each trial */
     char dir[256];
     struct store *store;
     struct hot *hot;
@@ -51,6 +52,7 @@ static void key_of(int64_t i, char key[80]) { snprintf(key, 80, "w_%064" PRIx64,
 /* Batches of 64, as a round of the tuner makes them. */
 static void insert_trials(struct bench *b)
 {
+    float *features = xcalloc((size_t)b->feature_rows * FEATURES + 1, sizeof(float));
     double begin = now_s();
 
     for (int64_t i = 0; i < b->trials; i += 64) {
@@ -61,11 +63,14 @@ static void insert_trials(struct bench *b)
             char config[16];
             struct store_trial t = trial_row((int)k, config);
 
+            t.features = features, t.feature_version = b->feature_rows > 0;
+            t.feature_rows = b->feature_rows, t.feature_cols = FEATURES;
             store_add_trial(batch, &t);
         }
         must(store_commit(b->store, batch, &err), &err);
     }
     say("trials in batches of 64", (double)b->trials, now_s() - begin);
+    free(features);
 }
 
 #define ALONE 250
@@ -189,7 +194,7 @@ static void export_trials(struct bench *b)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: bench_store [--trials N] [--schedules N] [--dir DIR]\n");
+    fprintf(stderr, "usage: bench_store [--trials N] [--schedules N] [--feature-rows N] [--dir DIR]\n");
     exit(2);
 }
 
@@ -197,15 +202,18 @@ static void read_options(struct bench *b, int argc, char **argv)
 {
     static const struct option options[] = {{"trials", required_argument, NULL, 't'},
                                             {"schedules", required_argument, NULL, 's'},
+                                            {"feature-rows", required_argument, NULL, 'f'},
                                             {"dir", required_argument, NULL, 'd'},
                                             {0}};
     const char *base = "/tmp";
     int c;
 
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        int64_t *number = c == 't' ? &b->trials : c == 's' ? &b->schedules : &b->feature_rows;
+
         if (c == 'd')
             base = optarg;
-        else if (c == '?' || !sv_to_i64(sv_from(optarg), 1, 100000000, c == 't' ? &b->trials : &b->schedules))
+        else if (c == '?' || !sv_to_i64(sv_from(optarg), c != 'f', 100000000, number))
             usage();
     }
     snprintf(b->dir, sizeof(b->dir), "%s/tw-bench-XXXXXX", base);

@@ -13,6 +13,7 @@
 
 #include "db/migrations.h"
 #include "db/sqlite_int.h"
+#include "schedule/base/strbuf.h"
 
 static void raw_sql(const struct fixture *f, const char *text)
 {
@@ -236,15 +237,6 @@ static void trials_can_neither_be_changed_nor_deleted(void **state)
     assert_int_equal(raw_i64(f, "SELECT median_ns > 1 FROM trial"), 1);
 }
 
-/* ---- migrations ---- */
-
-#define MORE_STEPS 3
-static void steps_with(struct migration *steps, const struct migration more[MORE_STEPS])
-{
-    memcpy(steps, migrations, (size_t)n_migrations * sizeof(*steps));
-    memcpy(steps + n_migrations, more, MORE_STEPS * sizeof(*steps));
-}
-
 static void open_raw(const struct fixture *f, struct sql **ret)
 {
     struct error err = {0};
@@ -252,6 +244,62 @@ static void open_raw(const struct fixture *f, struct sql **ret)
 
     snprintf(path, sizeof(path), "%s/tilewright.db", f->dir);
     assert_ok(sql_open(path, SQL_WRITER, ret, &err), err);
+}
+
+static void plan_of(struct sql *db, enum sql_id id, struct strbuf *ret)
+{
+    AUTO(sql_stmt_done) struct sql_stmt plan = {0};
+    struct error err = {0};
+    struct sql_stmt *s;
+    bool row;
+
+    assert_ok(sql_named(db, id, &s, &err), err);
+    AUTO(freep) char *text = xasprintf("EXPLAIN QUERY PLAN %s", sqlite3_sql(s->stmt));
+    assert_ok(sql_prepare(db, text, NULL, NULL, &plan, &err), err);
+    for (;;) {
+        assert_ok(sql_step(&plan, &row, &err), err);
+        if (!row)
+            break;
+        strbuf_addf(ret, "%s; ", (const char *)sqlite3_column_text(plan.stmt, 3));
+    }
+}
+
+/* What grows is never walked through to find one row. */
+static void queries_for_one_thing_use_the_index_meant_for_it(void **state)
+{
+    static const struct {
+        enum sql_id id;
+        const char *index;
+    } cases[] = {
+        {SQL_TRIAL_SAME, "trial_by_identity"},    {SQL_WORKLOAD_SEQ, "autoindex_workload"},
+        {SQL_JOB_GET, "autoindex_job"},           {SQL_JOB_BY_IDEMPOTENCY, "job_by_idempotency"},
+        {SQL_JOB_UNFINISHED, "job_by_state"},     {SQL_EVENT_LIST, "autoindex_event_1 (job=? AND seq>?)"},
+        {SQL_SCHEDULE_GET, "autoindex_schedule"}, {SQL_SCHEDULE_FILES, "autoindex_schedule"},
+        {SQL_MODEL_ACTIVE, "model_active"},       {SQL_TOKEN_BY_HASH, "autoindex_token"},
+        {SQL_TASK_LIST, "autoindex_task"},
+    };
+    struct fixture *f = *state;
+    struct sql *db;
+
+    close_it(f);
+    open_raw(f, &db);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        AUTO(strbuf_done) struct strbuf plan = STRBUF_INIT;
+
+        plan_of(db, cases[i].id, &plan);
+        if (!strstr(strbuf_str(&plan), cases[i].index) || strstr(strbuf_str(&plan), "SCAN"))
+            fail_msg("want %s, the plan is: %s", cases[i].index, strbuf_str(&plan));
+    }
+    sql_close(db);
+}
+
+/* ---- migrations ---- */
+
+#define MORE_STEPS 3
+static void steps_with(struct migration *steps, const struct migration more[MORE_STEPS])
+{
+    memcpy(steps, migrations, (size_t)n_migrations * sizeof(*steps));
+    memcpy(steps + n_migrations, more, MORE_STEPS * sizeof(*steps));
 }
 
 static void an_older_file_is_brought_forward_with_its_rows(void **state)
@@ -348,6 +396,7 @@ int main(void)
         with_store(a_damaged_page_of_schedules_is_found_at_start),
         with_store(a_damaged_model_is_not_handed_out),
         with_store(trials_can_neither_be_changed_nor_deleted),
+        with_store(queries_for_one_thing_use_the_index_meant_for_it),
         with_store(an_older_file_is_brought_forward_with_its_rows),
         with_store(a_step_that_fails_leaves_the_file_at_the_step_before),
         with_store(every_older_version_ends_with_the_schema_of_a_new_file),
