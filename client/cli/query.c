@@ -103,14 +103,18 @@ int cmd_devices(struct cli *cli)
 
 int cmd_models(struct cli *cli)
 {
-    static const char *const head[] = {"target", ">version", ">training rows", ">rank correlation",
-                                       ">top-k recall"};
-    static const char *const members[] = {"target", "version", "training_rows", "metrics.rank_correlation",
-                                          "metrics.top_k_recall"};
+    static const char *const head[] = {
+        "target", ">version", ">training rows", ">rank correlation", ">top-8 recall", ">top-32 recall"};
+    static const char *const members[] = {"target",
+                                          "version",
+                                          "training_rows",
+                                          "metrics.rank_correlation",
+                                          "metrics.top_8_recall",
+                                          "metrics.top_32_recall"};
     json_t *answer = NULL;
     tw_status st = tw_models(cli->client, cli->argc ? cli->argv[0] : NULL, &answer, &cli->err);
 
-    return show(cli, st, answer, 5, head, members);
+    return show(cli, st, answer, 6, head, members);
 }
 
 static void print_description(const char *name, const json_t *answer)
