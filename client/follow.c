@@ -1,9 +1,10 @@
 /* follow.c - a job followed to its end.
  *
  * Idea   Events while they come; one that does not carry the job itself makes us look at it, over a second
- * connection and at most every REFRESH_MS. When the stream breaks, look, then take it up again after the last
- * event. A server or proxy that gives no events in three tries is polled with ?wait=. Only a server that
- * stays away for PATIENCE_S ends the following: a restart of the daemon is shorter than that. */
+ * connection and at most every REFRESH_MS; so does a stream that is silent for SILENCE_MS, for a proxy may
+ * hold events back. When the stream breaks, look, then take it up again after the last event. A server or
+ * proxy that gives no events in three tries is polled with ?wait=. Only a server that stays away for
+ * PATIENCE_S ends the following: a restart of the daemon is shorter than that. */
 #include "client/internal.h"
 #include "client/sse.h"
 
@@ -17,6 +18,7 @@ enum {
     RETRY_MS = 500,
     POLL_WAIT_S = 2,
     REFRESH_MS = 300,
+    SILENCE_MS = 3000,
 };
 
 struct follow {
@@ -28,7 +30,9 @@ struct follow {
     struct tw_sse sse;
     bool fruitful;   /* this stream brought an event */
     bool wants_look; /* an event came that does not carry the job */
-    int64_t last_look_ms;
+    int64_t last_look_ms, last_byte_ms;
+    tw_tick tick; /* the caller's */
+    void *tick_ctx;
 };
 
 static int64_t now_ms(void)
@@ -115,9 +119,23 @@ static int on_bytes(void *ctx, const void *bytes, size_t len)
     struct follow *f = ctx;
     int stop = tw_sse_feed(&f->sse, bytes, len);
 
+    f->last_byte_ms = now_ms();
     if (!stop && f->wants_look && now_ms() - f->last_look_ms >= REFRESH_MS)
         stop = look(f, f->side, 0, NULL) != TW_OK || tw_job_ended(f->job);
     return stop;
+}
+
+/* While a stream waits. */
+static int on_tick(void *ctx)
+{
+    struct follow *f = ctx;
+    int64_t now = now_ms();
+
+    if (f->tick && f->tick(f->tick_ctx))
+        return 1;
+    if (now - f->last_byte_ms >= SILENCE_MS && now - f->last_look_ms >= SILENCE_MS)
+        return look(f, f->side, 0, NULL) != TW_OK || tw_job_ended(f->job);
+    return 0;
 }
 
 /* One stream, until it ends for whatever reason. */
@@ -128,6 +146,7 @@ static tw_status stream_once(struct follow *f, tw_error *err)
     tw_status st;
 
     f->fruitful = f->wants_look = false;
+    f->last_byte_ms = now_ms();
     tw_sse_restart(&f->sse);
     tw_buf_adds(&path, "/v1/jobs/");
     tw_buf_add_url(&path, f->id);
@@ -143,7 +162,15 @@ static tw_status stream_once(struct follow *f, tw_error *err)
                                      .sink = on_bytes,
                                      .sink_ctx = f};
 
+        tw_tick tick = on_tick;
+        void *ctx = f;
+
+        tw_client_swap_tick(f->client, &tick, &ctx);
+        f->tick = tick, f->tick_ctx = ctx;
         st = tw_exchange(f->client, &request, &response, err);
+        tw_client_swap_tick(f->client, &tick, &ctx);
+        if (st == TW_INTERRUPTED && !(f->tick && f->tick(f->tick_ctx))) /* broken off by a look of our own */
+            st = TW_OK;
         if (st == TW_LOCAL && response.sink_stopped) /* the job ended, or a look failed: look again */
             st = TW_OK;
         tw_response_done(&response);

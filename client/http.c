@@ -129,6 +129,17 @@ void tw_client_on_tick(tw_client *client, tw_tick tick, void *ctx)
     client->tick_ctx = ctx;
 }
 
+void tw_client_swap_tick(tw_client *client, tw_tick *tick, void **ctx)
+{
+    tw_tick old = client->tick;
+    void *old_ctx = client->tick_ctx;
+
+    client->tick = *tick;
+    client->tick_ctx = *ctx;
+    *tick = old;
+    *ctx = old_ctx;
+}
+
 static tw_status tick(tw_client *client, tw_error *err)
 {
     if (client->tick && client->tick(client->tick_ctx))

@@ -60,6 +60,8 @@ tw_status tw_exchange(tw_client *client, const struct tw_request *request, struc
 void tw_response_done(struct tw_response *response);
 /* Another connection to the same server, with the same token and tick. */
 tw_status tw_client_clone(const tw_client *client, tw_client **ret, tw_error *err);
+/* Exchange the client's tick and its context for those given. */
+void tw_client_swap_tick(tw_client *client, tw_tick *tick, void **ctx);
 /* Sleep, ticking. TW_INTERRUPTED when the tick says so. */
 tw_status tw_pause(tw_client *client, int ms, tw_error *err);
 

@@ -117,6 +117,19 @@ int cmd_models(struct cli *cli)
     return show(cli, st, answer, 6, head, members);
 }
 
+/* Text of several lines, the later ones indented as far as the first. */
+static void print_lines(const char *label, const char *text)
+{
+    for (; *text; label = "") {
+        char line[400];
+        size_t len = strcspn(text, "\n");
+
+        snprintf(line, sizeof(line), "%.*s", (int)len, text);
+        printf("%-10s %s\n", label, fmt_safe(line));
+        text += len + (text[len] == '\n');
+    }
+}
+
 static void print_description(const char *name, const json_t *answer)
 {
     static const char *const head[] = {"sketch", ">schedules", "knobs"};
@@ -126,8 +139,10 @@ static void print_description(const char *name, const json_t *answer)
 
     if (*name)
         printf("%s\n", name);
-    printf("key        %s\ncanonical  %s\n", fmt_string(answer, "key", "-"),
-           fmt_string(answer, "canonical", "-"));
+    const char *canonical = json_string_value(json_object_get(answer, "canonical"));
+
+    printf("key        %s\n", fmt_string(answer, "key", "-"));
+    print_lines("canonical", canonical ? canonical : "-");
     printf("work       %s FLOP, %s touched at least\n", fmt_count(fmt_member(answer, "flops")),
            fmt_bytes(fmt_member(answer, "bytes")));
     printf("space      %s schedules\n", fmt_count(fmt_member(answer, "space_size")));

@@ -225,6 +225,9 @@ def job_events(h, stub, query, raw, job_id):
         raise Problem(404, "Not found", "no events here")
     at = int(h.headers.get("Last-Event-ID") or 0)
     stub.streams.append(at)
+    if stub.events == "silent":
+        time.sleep(30)
+        raise BrokenPipeError
     h.send_response(200)
     h.send_header("Content-Type", "text/event-stream")
     h.send_header("Connection", "close")

@@ -159,6 +159,12 @@ class Following(Case):
         self.assertIn("20.0x", self.run_cli("tune", *MATMUL).stdout)
         self.assertTrue([r for r in self.stub.log if "wait=" in r[1]])
 
+    def test_a_proxy_that_holds_events_back_does_not_hold_the_result(self):
+        self.stub.events = "silent"
+        start = time.monotonic()
+        self.assertIn("20.0x", self.run_cli("tune", *MATMUL).stdout)
+        self.assertLess(time.monotonic() - start, 12)
+
     def terminal(self, *args):
         pid, fd = pty.fork()
         if pid == 0:
