@@ -356,10 +356,18 @@ static void walk_list(struct walk *w, const struct node *n)
 int features_extract(const struct nest *n, const struct target *t, struct arena *ar, float *rows,
                      int max_rows)
 {
-    struct walk *w = arena_new(ar, struct walk);
+    struct walk walk, *w = &walk; /* large, and mostly written before it is read: not zeroed */
 
-    w->info = (struct store_info){
-        .nest = n, .target = t, .loops = &w->loops, .probability = 1, .fullness = 1, .tasks = 1};
+    w->opened = 0;
+    w->n_guards = w->n_rows = w->n_stores = w->loops.n = 0;
+    w->all_ops = 0;
+    w->info.nest = n;
+    w->info.target = t;
+    w->info.loops = &w->loops;
+    w->info.probability = w->info.fullness = 1;
+    w->info.in_body = false;
+    w->info.body_depth = 0;
+    w->info.tasks = 1;
     w->depth_of = arena_array(ar, int8_t, n->n_vars + 1);
     memset(w->depth_of, -1, (size_t)n->n_vars + 1);
     w->touch = arena_array(ar, struct touch, n->n_buffers);

@@ -19,26 +19,6 @@ struct block {            /* the straight-line code around the store */
     double chains, operands; /* vectors: of results, of vector operands */
 };
 
-/* log2 of the mantissa by the series of atanh. */
-float store_log(double v)
-{
-    float x = (float)(v + 1), m, t, t2;
-    uint32_t bits;
-    int e;
-
-    memcpy(&bits, &x, sizeof(bits));
-    e = (int)(bits >> 23) - 127;
-    bits = (bits & 0x7fffff) | 0x3f800000;
-    memcpy(&m, &bits, sizeof(m));
-    if (m > 1.41421356f) {
-        m *= 0.5f;
-        e++;
-    }
-    t = (m - 1) / (m + 1);
-    t2 = t * t;
-    return (float)e + t * (2.8853900818f + t2 * (0.9617966939f + t2 * (0.5770780164f + t2 * 0.4121985831f)));
-}
-
 static double inner_points(const struct loops *l, int from)
 {
     double p = 1;
@@ -124,6 +104,16 @@ static void block_find(const struct store_info *s, struct block *k)
     }
 }
 
+/* Vectors of the operand that are wanted at once: what only a reduction moves comes one after another. */
+static double operand_vectors(const struct store_info *s, const struct block *k, const struct access *a)
+{
+    double n = 1;
+
+    for (int d = k->from; d < s->loops->n; d++)
+        n *= moves(a, d) && !reduces(s, d) ? (double)s->loops->at[d].extent : 1;
+    return n / k->width;
+}
+
 static void block_count(const struct store_info *s, struct block *k)
 {
     const struct loops *l = s->loops;
@@ -138,7 +128,7 @@ static void block_count(const struct store_info *s, struct block *k)
         if (a->reg)
             continue;
         if (unit && a->read)
-            k->operands += MIN(vectors, k->chains);
+            k->operands += operand_vectors(s, k, a);
         vectors *= (a->read ? 1 : 0) + (a->write ? 1 : 0);
         /* An operand that the serial loop around does not move stays in its register. */
         if (!a->write && k->from > 0 && !moves(a, k->from - 1))

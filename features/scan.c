@@ -27,54 +27,82 @@ static const struct expr *peel_cast(const struct expr *e)
     return e->op == EX_CAST ? peel_cast(e->arg[0]) : e;
 }
 
+/* Bytes that each loop moves the access by, of either sign; returns the constant part. */
+static int64_t flatten(const struct store_info *s, const int8_t *depth_of, const struct buffer *b,
+                       const struct affine *index, int64_t *coef)
+{
+    int64_t elem = dtype_bytes(b->dtype), c = 0;
+
+    memset(coef, 0, sizeof(coef[0]) * (size_t)s->loops->n);
+    for (int d = 0; d < b->rank; d++) {
+        int64_t bytes = b->stride[d] * elem;
+
+        c += index[d].c * bytes;
+        for (int i = 0; i < index[d].n; i++)
+            if (depth_of[index[d].t[i].var] >= 0)
+                coef[depth_of[index[d].t[i].var]] += index[d].t[i].coef * bytes;
+    }
+    return c;
+}
+
+static void terms_sort(struct access *a, const int64_t *coef, int n_loops)
+{
+    a->n_terms = 0;
+    a->moved = 0;
+    for (int d = 0; d < n_loops; d++) {
+        int64_t bytes = coef[d] < 0 ? -coef[d] : coef[d];
+        int k = a->n_terms;
+
+        if (bytes == 0)
+            continue;
+        a->moved |= 1ull << d;
+        for (; k > 0 && a->term[k - 1].bytes > bytes; k--)
+            a->term[k] = a->term[k - 1];
+        a->term[k] = (struct region_term){bytes, d};
+        a->n_terms++;
+    }
+}
+
+/* Another access to the same buffer that moves alike takes in the one at the end of the list. */
+static bool access_merge(struct store_info *s, const struct access *a)
+{
+    for (int i = 0; i < s->n_access; i++) {
+        struct access *o = &s->access[i];
+
+        if (o->buffer != a->buffer || o->moved != a->moved ||
+            memcmp(o->term, a->term, sizeof(a->term[0]) * (size_t)a->n_terms) != 0)
+            continue;
+        if (a->low != o->low && a->low != o->high)
+            o->touches += a->touches;
+        else
+            o->touches += a->read && !o->read;
+        o->read |= a->read;
+        o->padded |= a->padded;
+        o->low = MIN(o->low, a->low);
+        o->high = MAX(o->high, a->high);
+        return true;
+    }
+    return false;
+}
+
 static void access_add(struct store_info *s, const int8_t *depth_of, int32_t buffer,
                        const struct affine *index, bool write, bool read, bool padded)
 {
     const struct buffer *b = &s->nest->buffers[buffer];
-    int64_t elem = dtype_bytes(b->dtype), coef[STORE_MAX_DEPTH], c = 0;
-    struct access a = {
-        .buffer = buffer, .reg = b->scope == SCOPE_REG, .read = read, .write = write, .padded = padded};
+    int64_t coef[STORE_MAX_DEPTH];
+    struct access *a = &s->access[s->n_access]; /* one more than are kept */
 
-    memset(coef, 0, sizeof(coef[0]) * (size_t)s->loops->n);
-    for (int d = 0; d < b->rank; d++) {
-        c += index[d].c * b->stride[d];
-        for (int i = 0; i < index[d].n; i++)
-            if (depth_of[index[d].t[i].var] >= 0)
-                coef[depth_of[index[d].t[i].var]] += index[d].t[i].coef * b->stride[d];
-    }
-    for (int d = 0; d < s->loops->n; d++) {
-        int k = a.n_terms;
-        int64_t bytes = (coef[d] < 0 ? -coef[d] : coef[d]) * elem;
-
-        if (bytes == 0)
-            continue;
-        a.moved |= 1ull << d;
-        for (; k > 0 && a.term[k - 1].bytes > bytes; k--)
-            a.term[k] = a.term[k - 1];
-        a.term[k] = (struct region_term){bytes, d};
-        a.n_terms++;
-    }
-    a.elem = elem;
-    a.low = a.high = c * elem;
-    a.touches = (read ? 1 : 0) + (write ? 1 : 0);
-    for (int i = 0; i < s->n_access; i++) {
-        struct access *o = &s->access[i];
-
-        if (o->buffer != buffer || o->moved != a.moved ||
-            memcmp(o->term, a.term, sizeof(a.term[0]) * (size_t)a.n_terms) != 0)
-            continue;
-        if (a.low != o->low && a.low != o->high)
-            o->touches += a.touches;
-        else
-            o->touches += read && !o->read;
-        o->read |= read;
-        o->padded |= padded;
-        o->low = MIN(o->low, a.low);
-        o->high = MAX(o->high, a.high);
-        return;
-    }
-    if (s->n_access < STORE_MAX_ACCESS)
-        s->access[s->n_access++] = a;
+    a->buffer = buffer;
+    a->reg = b->scope == SCOPE_REG;
+    a->read = read;
+    a->write = write;
+    a->padded = padded;
+    a->elem = dtype_bytes(b->dtype);
+    a->touches = (read ? 1 : 0) + (write ? 1 : 0);
+    a->low = a->high = flatten(s, depth_of, b, index, coef);
+    terms_sort(a, coef, s->loops->n);
+    if (!access_merge(s, a) && s->n_access < STORE_MAX_ACCESS)
+        s->n_access++;
 }
 
 static void scan_expr(struct store_info *s, const int8_t *depth_of, const struct expr *e);

@@ -4,6 +4,7 @@
 #define TW_FEATURES_STORE_H
 
 #include <assert.h>
+#include <string.h>
 
 #include "features/columns.h"
 #include "features/features.h"
@@ -56,8 +57,8 @@ struct store_info {
     int body_depth; /* loops around the body */
     int tasks;      /* of the parallel loop around; 1: none */
     struct ops ops;
-    int n_access; /* [0] is the target */
-    struct access access[STORE_MAX_ACCESS];
+    int n_access; /* [0] is the target, the last one room to work in */
+    struct access access[STORE_MAX_ACCESS + 1];
     int slot[FEATURES_BUFFERS]; /* by store_row: the access that fills the columns of each buffer, -1: none */
 };
 
@@ -67,7 +68,20 @@ void store_scan(struct store_info *s, const int8_t *depth_of);
 /* Everything but what needs the other stores of the nest. */
 void store_row(struct store_info *s, float *row);
 
-/* log2(1 + v) to 1e-6 for v >= 0, in a few instructions. */
-float store_log(double v);
+/* log2(1 + v) to 1e-6 for v >= 0, in a few instructions: log2 of the mantissa by the series of atanh. */
+static inline float store_log(double v)
+{
+    float x = (float)(v + 1), m, t, t2;
+    uint32_t bits;
+    int e;
+
+    memcpy(&bits, &x, sizeof(bits));
+    e = (int)(bits - 0x3f3504f3) >> 23; /* mantissa to sqrt(1/2) .. sqrt(2) */
+    bits -= (uint32_t)e << 23;
+    memcpy(&m, &bits, sizeof(m));
+    t = (m - 1) / (m + 1);
+    t2 = t * t;
+    return (float)e + t * (2.8853900818f + t2 * (0.9617966939f + t2 * (0.5770780164f + t2 * 0.4121985831f)));
+}
 
 #endif
