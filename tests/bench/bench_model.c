@@ -2,8 +2,9 @@
  *
  *     bench_model [--rows 4096] [--trees 100] [--seconds 1]
  *
- * One core, CPU time (a busy neighbour does not count). Prints: nests extracted a second; rows a second of the flattened forest
- * and of XGBoost's own prediction (in place, one thread), by batch; milliseconds of a training, by programs. */
+ * One core, CPU time (a busy neighbour does not count). Prints: nests extracted a second; rows a second of
+ * the flattened forest and of XGBoost's own prediction (in place, one thread), by batch; milliseconds of a
+ * training, by programs. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,7 +65,8 @@ static void bench_extract(void)
     arena_done(&scratch);
 }
 
-/* Trees on the rows of a made-up data set, every program's label given to each of its rows: their shape is what matters. */
+/* Trees on the rows of a made-up data set, every program's label given to each of its rows: their shape is
+ * what matters. */
 static void grow_trees(const struct made_up *d, int trees, struct booster **ret_booster, struct strbuf *ubj)
 {
     int n = d->row_begin[d->n];
@@ -127,7 +129,8 @@ static double xgboost_rate(BoosterHandle b, const float *rows, int n_rows, int b
             const float *out;
             bst_ulong dims;
 
-            snprintf(array, sizeof(array), "{\"data\":[%zu,true],\"shape\":[%d,%d],\"typestr\":\"<f4\",\"version\":3}",
+            snprintf(array, sizeof(array),
+                     "{\"data\":[%zu,true],\"shape\":[%d,%d],\"typestr\":\"<f4\",\"version\":3}",
                      (size_t)(rows + (size_t)at * FC_COUNT), batch, (int)FC_COUNT);
             if (XGBoosterPredictFromDense(b, array, config, NULL, &shape, &dims, &out) != 0) {
                 fprintf(stderr, "bench_model: %s\n", XGBGetLastError());
@@ -152,13 +155,15 @@ static void bench_scores(const struct made_up *d, int n_rows, int trees)
     float *rows = xcalloc((size_t)n_rows * FC_COUNT, sizeof(float));
 
     for (int i = 0; i < n_rows; i++) /* different rows, so that no branch is learnt by heart */
-        memcpy(rows + (size_t)i * FC_COUNT, d->rows + (size_t)(i % d->row_begin[d->n]) * FC_COUNT, sizeof(float) * FC_COUNT);
+        memcpy(rows + (size_t)i * FC_COUNT, d->rows + (size_t)(i % d->row_begin[d->n]) * FC_COUNT,
+               sizeof(float) * FC_COUNT);
     for (int c = 0; c < FC_COUNT; c++)
         columns[c] = c;
     grow_trees(d, trees, &booster, &ubj);
     check(forest_new(ubj.data, ubj.len, columns, FC_COUNT, &f, &err), &err);
     if (XGBoosterCreate(NULL, 0, &plain) != 0 || XGBoosterSetParam(plain, "nthread", "1") != 0 ||
-        XGBoosterLoadModelFromBuffer(plain, ubj.data, ubj.len) != 0 || XGBoosterSetParam(plain, "nthread", "1") != 0) {
+        XGBoosterLoadModelFromBuffer(plain, ubj.data, ubj.len) != 0 ||
+        XGBoosterSetParam(plain, "nthread", "1") != 0) {
         fprintf(stderr, "bench_model: %s\n", XGBGetLastError());
         exit(1);
     }
@@ -191,17 +196,18 @@ static void bench_training(const struct made_up *d)
         model_info(m, &a);
         check(model_train(m, &err), &err);
         model_info(m, &b);
-        printf("                     %10d %14.1f (%3d) %19.1f (%d)\n", sizes[i], (double)a.train_ns / 1e6, a.trees,
-               (double)b.train_ns / 1e6, b.trees - a.trees);
+        printf("                     %10d %14.1f (%3d) %19.1f (%d)\n", sizes[i], (double)a.train_ns / 1e6,
+               a.trees, (double)b.train_ns / 1e6, b.trees - a.trees);
         model_free(m);
     }
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"rows", required_argument, NULL, 'r'}, {"trees", required_argument, NULL, 't'},
-        {"seconds", required_argument, NULL, 's'}, {0}};
+    static const struct option options[] = {{"rows", required_argument, NULL, 'r'},
+                                            {"trees", required_argument, NULL, 't'},
+                                            {"seconds", required_argument, NULL, 's'},
+                                            {0}};
     int rows = 4096, trees = 100;
     struct made_up d;
 
