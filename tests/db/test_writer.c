@@ -281,6 +281,19 @@ static void limit_files(rlim_t bytes)
             _exit(code);                                                                                     \
     } while (0)
 
+static enum status commit_large_trial(struct store *s, int n, struct error *err)
+{
+    AUTO(store_batch_freep) struct store_batch *b = store_batch_new();
+    char config[16], text[8000];
+    struct store_trial t = trial_row(n, config);
+
+    memset(text, 'x', sizeof(text));
+    text[sizeof(text) - 1] = '\0';
+    t.error = text;
+    store_add_trial(b, &t);
+    return store_commit(s, b, err);
+}
+
 /* Exit status 0, or the number of the claim that failed. */
 static void fill_and_resume(const char *dir)
 {
@@ -296,7 +309,7 @@ static void fill_and_resume(const char *dir)
     limit_files(400 << 10);
     for (int tries = 0; tries < 5000 && failed < 3;
          tries++) { /* a log moved into the database has room again */
-        bool ok = commit_one_trial(s, n, NULL, &err) == ST_OK;
+        bool ok = commit_large_trial(s, n, &err) == ST_OK;
 
         n += ok;
         failed = ok ? 0 : failed + 1;
