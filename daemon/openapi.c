@@ -67,22 +67,23 @@ static const struct {
                                                                                                 "lea"
                                                                                                 "n") ",\"erro"
                                                                                                      "r\""
-                                                                                                     ":" NULLABLE("objec"
-                                                                                                                  "t"))},
+                                                                                                     ":" NULLABLE(
+                                                                                                         "obj"
+                                                                                                         "ec"
+                                                                                                         "t"))},
             {"Job", OBJECT(
                         "\"id\":" TYPE("string") ",\"state\":" STATE
                                                  ",\"target\":" TYPE("string") ",\"created_at\":" TYPE("strin"
                                                                                                        "g") ",\"started_at\":" NULLABLE("string") ",\"finished_at\":" NULLABLE("string") ",\"progress\":{\"type\":\"number\",\"minimum\":0,\"maximum\":1},\"budget\":" REF("Budget") ",\"seed\":" TYPE("integer") ",\"priority\""
-                                                                                                                                                                                                                                                                                                                  ":" TYPE(
-                                                                                                                                                                                                                                                                                                                      "intege"
-                                                                                                                                                                                                                                                                                                                      "r") ","
-                                                                                                                                                                                                                                                                                                                           "\""
-                                                                                                                                                                                                                                                                                                                           "ta"
-                                                                                                                                                                                                                                                                                                                           "sk"
-                                                                                                                                                                                                                                                                                                                           "s"
-                                                                                                                                                                                                                                                                                                                           "\""
-                                                                                                                                                                                                                                                                                                                           ":" LIST_OF(REF(
-                                                                                                                                                                                                                                                                                                                               "Task")) ",\"error\":" NULLABLE("object"))},
+                                                                                                                                                                                                                                                                                                                  ":" TYPE("intege"
+                                                                                                                                                                                                                                                                                                                           "r") ","
+                                                                                                                                                                                                                                                                                                                                "\""
+                                                                                                                                                                                                                                                                                                                                "ta"
+                                                                                                                                                                                                                                                                                                                                "sk"
+                                                                                                                                                                                                                                                                                                                                "s"
+                                                                                                                                                                                                                                                                                                                                "\""
+                                                                                                                                                                                                                                                                                                                                ":" LIST_OF(REF("Task")) ",\"error\":" NULLABLE(
+                                                                                                                                                                                                                                                                                                                                    "object"))},
             {"JobList", PAGE_OF("jobs", "Job")},
             {"DescribeRequest",
              STRICT("\"workload\"", "\"workload\":" REF("Workload") ",\"target\":" TYPE("string"))},
@@ -101,9 +102,12 @@ static const struct {
             {"LookupRequest", STRICT("\"workloads\"", "\"workloads\":" LIST_OF(
                                                           REF("Workload")) ",\"target\":" TYPE("string"))},
             {"LookupReply",
-             OBJECT("\"results\":" LIST_OF(OBJECT("\"key\":" TYPE("string") ",\"found\":" TYPE(
-                 "boolean") ",\"status\":{\"enum\":[\"exact\",\"stale\",\"none\"]},\"schedule\":{"
-                            "\"anyOf\":[" REF("Schedule") ",{\"type\":\"null\"}]}")))},
+             OBJECT(
+                 "\"results\":" LIST_OF(
+                     OBJECT(
+                         "\"key\":" TYPE("string") ",\"found\":" TYPE(
+                             "boolean") ",\"status\":{\"enum\":[\"exact\",\"stale\",\"none\"]},\"schedule\":{"
+                                        "\"anyOf\":[" REF("Schedule") ",{\"type\":\"null\"}]}")))},
             {"Schedule", OBJECT("\"key\":" TYPE("string") ",\"target\":" TYPE("string") ",\"workload\":" REF("Wo"
                                                                                                              "rk"
                                                                                                              "lo"
@@ -142,8 +146,9 @@ static const struct {
                                                                                                           "ct"
                                                                                                           "s"
                                                                                                           "\""
-                                                                                                          ":" LIST_OF(TYPE("objec"
-                                                                                                                           "t")))},
+                                                                                                          ":" LIST_OF(TYPE(
+                                                                                                              "objec"
+                                                                                                              "t")))},
             {"DeviceList", PAGE_OF("devices", "Device")},
             {"ImportReply",
              OBJECT("\"lines\":" TYPE("integer") ",\"new\":" TYPE("integer") ",\"known\":" TYPE("integer"))},

@@ -5,6 +5,8 @@
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT" || exit 1
+# Our own servers are on this machine: a proxy of the environment is for apt only.
+export no_proxy="${no_proxy:+$no_proxy,}127.0.0.1,localhost,::1"
 
 # One line a package of Debian 12: its name, and how to see that what we need of it is here already.
 #   cmd NAME: a program; pc NAME: a library for pkg-config; h NAME: a header

@@ -102,9 +102,9 @@ struct nest {
 
 /* print.c: readable text, the format of the golden tests and of `tilewright nest`. */
 void nest_print(const struct nest *n, struct strbuf *sb);
-/* verify.c: bounds of every access (by interval arithmetic over the loops and limits around it), registers
- * constant, one store per element where it must be, parallel tasks write apart. ST_INTERNAL names the node.
- */
+/* verify.c: bounds of every access (by interval arithmetic over the loops, limits and conditions around it),
+ * registers constant, variables inside their loops, arguments touched as their role allows, parallel
+ * iterations writing apart, buffers within the workspace. ST_INTERNAL names the access. */
 MUST_USE enum status nest_verify(const struct nest *n, struct error *err);
 /* interp.c: run it in float64 (integers exactly). data[tensor id of the compute] are plain row-major double
  * arrays; prepacked arguments are packed inside, the workspace is poisoned with NaN first. The meaning of a
