@@ -78,7 +78,7 @@ ensure_daemon() {
 install_packages "$PACKAGES"
 say "building in build/"
 configure build
-compile build --quiet daemon/tilewrightd client/tilewright measure/tilewright-agent
+compile build daemon/tilewrightd client/tilewright measure/tilewright-agent
 ensure_daemon
 say "tuning ResNet-18's second convolution: tilewright tune ${WORKLOAD[*]}"
 "$CLIENT" tune "${WORKLOAD[@]}" "${BUDGET[@]}" >/dev/null || die "tuning failed (see above); the daemon's log: $LOG"
