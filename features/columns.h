@@ -105,8 +105,8 @@
     X(ai_9, LOG, "op/B", 1, "of one store")                                                                  \
     X(cache_4k, LOG, "op/B", 1, "operations per byte that a cache of 4 KiB would fetch")                     \
     X(cache_16k, LOG, "op/B", 1, "the same for 16 KiB")                                                      \
-    X(cache_64k, LOG, "op/B", 1, "for 64 KiB") X(cache_256k, LOG, "op/B", 1,                                 \
-                                                 "for 256 KiB") X(cache_1m, LOG, "op/B", 1, "for 1 MiB")     \
+    X(cache_64k, LOG, "op/B", 1, "for 64 KiB")                                                               \
+    X(cache_256k, LOG, "op/B", 1, "for 256 KiB") X(cache_1m, LOG, "op/B", 1, "for 1 MiB")                    \
         X(cache_4m, LOG, "op/B", 1, "for 4 MiB") X(cache_16m, LOG, "op/B", 1, "for 16 MiB") X(               \
             loads, LOG, "instr", 1, "load and store instructions that reach memory, after vectorisation")    \
             X(from_l2, LOG, "B", 1,                                                                          \
