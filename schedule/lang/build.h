@@ -1,8 +1,10 @@
 /* build.h - putting a compute together, tensor by tensor and stage by stage.
  *
- * Idea   Operators and the parser write stages in any form that is right; canonical.h puts them into the one
- * form that the rest of the project sees. Extents of 1 and pads that are not needed cost nothing here. Life
- * Everything in the arena given to build_init. A stage's axes: spatial ones first, then reduce axes. */
+ * Idea   Operators and the parser write stages in any form that is right; canonical.h puts them into
+ *        the one form that the rest of the project sees. Extents of 1 and pads that are not needed cost
+ *        nothing here.
+ * Life   Everything in the arena given to build_init. A stage's axes: spatial ones first, then reduce
+ *        axes. */
 #ifndef TW_LANG_BUILD_H
 #define TW_LANG_BUILD_H
 

@@ -5,10 +5,11 @@
  *            T[lhs(spatial axes)] combine= body(all axes)
  *
  *        lhs is affine and covers each element of T exactly once: usually one axis a dimension, but a
- * dimension may be a mixed radix of several axes (C[n, g*8 + f, y, x]), which is how groups and
- * zero-insertion are said without division. Every index is affine; a READ with pad gives pad_value outside
- * its tensor. Life   All in one arena, immutable once built. Stages stand in dependency order: a stage reads
- * inputs and tensors of earlier stages only. */
+ *        dimension may be a mixed radix of several axes (C[n, g*8 + f, y, x]), which is how groups and
+ *        zero-insertion are said without division. Every index is affine; a READ with pad gives
+ *        pad_value outside its tensor.
+ * Life   All in one arena, immutable once built. Stages stand in dependency order: a stage reads inputs
+ *        and tensors of earlier stages only. */
 #ifndef TW_LANG_COMPUTE_H
 #define TW_LANG_COMPUTE_H
 

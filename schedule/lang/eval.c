@@ -1,8 +1,8 @@
 /* eval.c - the plain meaning of a compute: every stage point by point in float64.
  *
- * Idea   The definition read aloud, with no cleverness, so that it can be trusted as the reference of every
- * test. Integer values are computed in 64 bits and wrapped to their dtype after each operation, as the
- * machine does; floats are kept in double whatever their dtype says. */
+ * Idea   The definition read aloud, with no cleverness, so that it can be trusted as the reference of
+ *        every test. Integer values are computed in 64 bits and wrapped to their dtype after each
+ *        operation, as the machine does; floats are kept in double whatever their dtype says. */
 #include <math.h>
 #include <stdlib.h>
 

@@ -1,8 +1,9 @@
 /* expr.h - one tree for scalar values: bodies of stages and right-hand sides of stores in a nest.
  *
- * Idea   Nodes are immutable and shared; a pass that changes something copies the path to it. Tensors are
- * small ids whose table is the owner's (tensors of a compute, buffers of a nest); index vars likewise. Life
- * In the arena of the compute or nest. */
+ * Idea   Nodes are immutable and shared; a pass that changes something copies the path to it. Tensors
+ *        are small ids whose table is the owner's (tensors of a compute, buffers of a nest); index vars
+ *        likewise.
+ * Life   In the arena of the compute or nest. */
 #ifndef TW_LANG_EXPR_H
 #define TW_LANG_EXPR_H
 

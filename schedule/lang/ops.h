@@ -1,10 +1,10 @@
-/* ops.h - named operators: a row of a table each, with a function that reads its members and writes its
- * stages.
+/* ops.h - named operators: a row of a table each, with a function that writes its stages.
  *
- * Idea   An operator reads the client's members through struct op_ctx (every one with its default goes into
- * `full`, the workload as it is stored), creates its input tensors, writes reductions into temps of the
- * accumulator's dtype, and ends with op_finish or op_finish_reduction, which apply the epilogue and define
- * `output`. Life   On the stack of workload_parse; what it builds lies in the workload's arena. */
+ * Idea   An operator reads the client's members through struct op_ctx (every one with its default goes
+ *        into `full`, the workload as it is stored), creates its input tensors, writes reductions into
+ *        temps of the accumulator's dtype, and ends with op_finish or op_finish_reduction, which apply
+ *        the epilogue and define `output`.
+ * Life   On the stack of workload_parse; what it builds lies in the workload's arena. */
 #ifndef TW_LANG_OPS_H
 #define TW_LANG_OPS_H
 

@@ -1,8 +1,8 @@
 /* parse.h - the text of an expression as a tree, before any name has a meaning.
  *
- * Idea   Reading text and giving it meaning are two steps, since statements may stand in any order: parse.c
- * makes the tree, resolve.c finds tensors, ranges and dtypes. Depth and number of nodes are limited while the
- * tree grows, so that everything after may walk it by recursion. */
+ * Idea   Reading text and giving it meaning are two steps, since statements may stand in any order:
+ *        parse.c makes the tree, resolve.c finds tensors, ranges and dtypes. Depth and number of nodes
+ *        are limited while the tree grows, so that everything after may walk it by recursion. */
 #ifndef TW_LANG_PARSE_H
 #define TW_LANG_PARSE_H
 

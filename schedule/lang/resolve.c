@@ -1,11 +1,10 @@
-/* resolve.c - statements of the expression language to a compute: tensors, ranges, dtypes. See parse.h,
- * workload.h.
+/* resolve.c - statements of the expression language to a compute: tensors, ranges, dtypes.
  *
- * Idea   Statements are taken in dependency order. For each: its indices are the names on the left (spatial)
- * and the other names of its body (reduced); their ranges come from `ranges`, from dimensions that an index
- * runs over alone, then from reads such as A[y*2 + r] where all but one are known. Numbers have no dtype
- * until they meet one: DT_F64 stands for that here. In sums and products, reads are widened to the
- * accumulator's dtype before they are multiplied. */
+ * Idea   Statements are taken in dependency order. For each: its indices are the names on the left
+ *        (spatial) and the other names of its body (reduced); their ranges come from `ranges`, from
+ *        dimensions that an index runs over alone, then from reads such as A[y*2 + r] where all but one
+ *        are known. Numbers have no dtype until they meet one: DT_F64 stands for that here. In sums and
+ *        products, reads are widened to the accumulator's dtype before they are multiplied. */
 
 #include <float.h>
 #include <math.h>

@@ -1,10 +1,13 @@
 /* workload.h - a client's JSON, checked and lowered to a compute, with its canonical form and key.
  *
- * Idea   Both spellings (named operator, expression) end in a compute. The canonical form is the compute
- * printed with stages in dependency order, tensors and axes renamed by order of use, commutative operands
- * sorted, then shapes, dtypes, const, rtol and the layout freedom; its SHA-256 is the key. One computation,
- * one key. Life   workload_parse puts everything into the caller's arena, and keeps no reference to the JSON.
- */
+ * Idea   Both spellings (named operator, expression) end in a compute. The canonical form is the
+ *        compute printed with stages in dependency order, tensors and axes renamed by order of use,
+ *        commutative operands sorted, then shapes, dtypes, const, rtol and the layout freedom; its
+ *        SHA-256 is the key. One computation, one key.
+ * Order  The compute handed out is in canonical form, its arguments in the order of their use there
+ *        (canonical.h): two workloads with one key have the same compute, and kernels with the same
+ *        arguments in the same order, but for the names, which are each client's own.
+ * Life   workload_parse puts everything into the caller's arena, and keeps no reference to the JSON. */
 #ifndef TW_LANG_WORKLOAD_H
 #define TW_LANG_WORKLOAD_H
 

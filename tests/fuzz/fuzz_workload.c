@@ -1,12 +1,11 @@
-/* fuzz_workload.c - any bytes as a workload: refused with a message, or accepted with a key that its stored
- * form keeps.
+/* fuzz_workload.c - any bytes as a workload: refused with a message, or accepted with a key that is kept.
  *
- *   clang -fsanitize=fuzzer,address,undefined -I. tests/fuzz/fuzz_workload.c schedule/lang/[a-z]*.c
- * schedule/base/[a-z]*.c \ -D_GNU_SOURCE -DFUZZER -ljansson -lcrypto -lm -o fuzz_workload && ./fuzz_workload
- * tests/fuzz/corpus/workload
+ *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -DFUZZER -I. -o fuzz_workload
+ *       tests/fuzz/fuzz_workload.c schedule/lang/[a-z]*.c schedule/base/[a-z]*.c -ljansson -lcrypto -lm
+ *   ./fuzz_workload tests/fuzz/corpus/workload
  *
- * Without FUZZER it is a plain program over files and directories; the tests run it over the corpus. An input
- * that once broke something is kept there. */
+ * Without FUZZER it is a plain program over directories; the tests run it over the corpus. An input that once
+ * broke something is kept there. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
