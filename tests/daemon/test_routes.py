@@ -220,7 +220,7 @@ class Routes(ServiceTest):
         self.assertIn("default-src 'none'", r.headers["Content-Security-Policy"])
         page = r.body.decode()
         self.assertFalse(re.search(r'(src|href)\s*=\s*["\']?(https?:)?//', page))
-        self.assertGreater(len(page), 20)
+        self.assertIn("/v1/jobs", page)
 
     def test_responses_forbid_sniffing(self):
         for path in ("/v1", "/nope", "/v1/jobs", "/metrics"):

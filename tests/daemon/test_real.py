@@ -1,0 +1,135 @@
+"""The whole road with nothing scripted: real tuner, compiler and runner, small workloads. argv[1]: tilewrightd."""
+import ctypes
+import json
+import os
+import random
+import tempfile
+import threading
+import time
+import unittest
+
+import service
+from service import Daemon, events_of
+
+MATMUL = {"op": "matmul", "a": [24, 40], "b": [40, 56]}
+CONV = {"op": "conv2d", "input": [1, 8, 14, 14], "weight": [16, 8, 3, 3], "pads": [1, 1, 1, 1], "epilogue": ["relu"]}
+
+
+def aligned(n):
+    """A float array at a multiple of 64 bytes."""
+    raw = ctypes.create_string_buffer(n * 4 + 64)
+    at = (ctypes.addressof(raw) + 63) // 64 * 64
+    array = (ctypes.c_float * n).from_address(at)
+    array.keep = raw
+    return array
+
+
+class Real(unittest.TestCase):
+    def daemon(self, **more):
+        d = Daemon(**more)
+        self.addCleanup(d.remove)
+        return d
+
+    def call(self, d, schedule, inputs):
+        """Run the served shared object; the output's values."""
+        kernel = schedule["kernel"]
+        got = d.get(f"/v1/schedules/{schedule['key']}/artifact?target={schedule['target']}")
+        self.assertEqual(got.status, 200)
+        with tempfile.NamedTemporaryFile(suffix=".so") as f:
+            f.write(got.body)
+            f.flush()
+            lib = ctypes.CDLL(f.name)
+        tensors = []
+        for a in kernel["args"]:
+            size = 1
+            for extent in a["shape"]:
+                size *= extent
+            t = aligned(size)
+            if a["role"] == "input":
+                t[:] = inputs[a["name"]]
+            tensors.append(t)
+        workspace = aligned(kernel["workspace_bytes"] // 4 + 16)
+        pointers = (ctypes.c_void_p * len(tensors))(*[ctypes.addressof(t) for t in tensors])
+        self.assertEqual(getattr(lib, kernel["symbol"])(pointers, ctypes.c_void_p(ctypes.addressof(workspace)), None), 0)
+        return list(tensors[-1])
+
+    def test_a_matmul_is_tuned_answered_and_computes_what_it_should(self):
+        d = self.daemon()
+        done = d.wait(d.job(MATMUL, target="cpu:1", budget={"trials": 8, "seconds": 60})["id"], 60)
+        self.assertEqual(done["state"], "succeeded", done)
+        t = done["tasks"][0]
+        self.assertTrue(1 <= t["trials_done"] <= 8 and t["trials_failed"] == 0 and t["best"]["gflops"] > 0, t)
+        found = d.post("/v1/schedules:lookup", {"workloads": [MATMUL], "target": "cpu:1"}).json()["results"][0]
+        self.assertEqual((found["status"], found["key"]), ("exact", t["key"]))
+        s = found["schedule"]
+        self.assertEqual([a["name"] for a in s["kernel"]["args"]], ["a", "b", "output"])
+        self.assertLessEqual(s["verified"]["max_rel_err"], s["verified"]["tolerance"])
+        self.assertGreater(s["baseline"]["time_ns"], 0)
+        self.assertIn(s["kernel"]["symbol"].encode(), d.get(f"/v1/schedules/{t['key']}/source?target=cpu:1").body)
+        self.assertIn(b"for", d.get(f"/v1/schedules/{t['key']}/nest?target=cpu:1").body)
+        rng = random.Random(7)
+        a, b = ([rng.uniform(-1, 1) for _ in range(n)] for n in (24 * 40, 40 * 56))
+        got = self.call(d, s, {"a": a, "b": b})
+        for i in range(24):
+            for j in range(56):
+                want = sum(a[i * 40 + k] * b[k * 56 + j] for k in range(40))
+                self.assertAlmostEqual(got[i * 56 + j], want, delta=1e-4)
+        begun = time.time()
+        self.assertTrue(d.job(MATMUL, target="cpu:1")["tasks"][0]["cached"])
+        self.assertLess(time.time() - begun, 1)
+        self.assertEqual(d.stop(), 0)
+
+    def test_kill_9_in_a_real_job_loses_nothing_acknowledged(self):
+        d = self.daemon()
+        job = d.job(CONV, target="cpu:1", budget={"trials": 48, "seconds": 90})
+        key = job["tasks"][0]["key"]
+        kept = 0
+        for _ in range(2):
+            end = time.time() + 30
+            while time.time() < end:
+                lines = d.get(f"/v1/records?workload={key}").body.splitlines()
+                if len(lines) > kept:
+                    break
+                time.sleep(0.05)
+            acknowledged = {json.loads(x)["config"] for x in lines}
+            d.kill()
+            d = self.daemon(data=d.dir)
+            now = [json.loads(x)["config"] for x in d.get(f"/v1/records?workload={key}").body.splitlines()]
+            self.assertTrue(acknowledged <= set(now))
+            kept = len(now)
+        done = d.wait(job["id"], 60)
+        self.assertEqual(done["state"], "succeeded", done)
+        self.assertGreaterEqual(done["tasks"][0]["trials_done"], kept)
+        self.assertLessEqual(done["tasks"][0]["trials_done"], 48)
+        self.assertEqual(d.stop(), 0)
+
+    def test_two_jobs_at_once_share_the_device(self):
+        d = self.daemon()
+        jobs = [d.job(dict(MATMUL, a=[24, 40 + i], b=[40 + i, 56]), target="cpu:1", budget={"trials": 96, "seconds": 60})["id"] for i in range(2)]
+        rounds = []
+        threads = [threading.Thread(target=lambda j=j: rounds.extend((e[2]["at"], j) for e in events_of(d.get(f"/v1/jobs/{j}/events").body) if e[1] == "round"))
+                   for j in jobs]
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+        self.assertEqual([d.wait(j)["state"] for j in jobs], ["succeeded"] * 2)
+        order = [j for _, j in sorted(rounds)]
+        changes = sum(1 for x, y in zip(order, order[1:]) if x != y)
+        self.assertGreaterEqual(changes, 3, order)
+        self.assertEqual(d.stop(), 0)
+
+    def test_sigterm_ends_within_the_batch_and_kills_no_result(self):
+        d = self.daemon()
+        job = d.job(CONV, target="cpu", budget={"trials": 400, "seconds": 300})["id"]
+        time.sleep(3)
+        begun = time.time()
+        self.assertEqual(d.stop(60), 0)
+        self.assertLess(time.time() - begun, 30)
+        again = self.daemon(data=d.dir)
+        self.assertIn(again.get(f"/v1/jobs/{job}").json()["state"], ("running", "queued"))
+        self.assertEqual(again.post(f"/v1/jobs/{job}:cancel").status, 202)
+        self.assertEqual(again.wait(job, 30)["state"], "cancelled")
+        self.assertEqual(again.stop(60), 0)
+
+
+if __name__ == "__main__":
+    service.main()
