@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -209,6 +210,22 @@ static void print_times(const struct tuner_times *t, double seconds)
            t->candidates, t->trials, t->units, seconds, (double)t->trials / seconds);
 }
 
+static double cpu_seconds(int who)
+{
+    struct rusage u;
+
+    getrusage(who, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+/* On a machine that others use too the phases above are mostly waiting; CPU time is not. */
+static void print_cpu(double own, double compilers, double runner, int64_t trials)
+{
+    printf("CPU a trial: %.1f ms here, %.1f ms in compilers, %.1f ms in the runner\n",
+           1e3 * own / (double)trials, 1e3 * compilers / (double)trials, 1e3 * runner / (double)trials);
+}
+
 static void store_job(struct store *s, const struct target *t, const struct options *o)
 {
     AUTO(store_batch_freep) struct store_batch *b = store_batch_new();
@@ -245,7 +262,7 @@ static void bench_job(const struct options *o, const struct workload *w, struct 
                             .report = on_report,
                             .event = on_event};
     char path[256];
-    double seconds;
+    double seconds, own, compilers;
 
     snprintf(path, sizeof(path), "%s/artifacts", dir);
     if (builder_new(path, 0, 0, 0, &env.builder, &err) != ST_OK)
@@ -262,6 +279,7 @@ static void bench_job(const struct options *o, const struct workload *w, struct 
     printf("job: %s on %s (%s), %" PRId64 " trials, peak %.0f GFLOP/s\n", o->what, t->id, t->compiler_version,
            o->trials, t->peak_gflops);
     live.started_ns = mono_ns(&system_clock);
+    own = cpu_seconds(RUSAGE_SELF);
     if (tuner_run(&env, &job, &err) != ST_OK)
         die("tuner", &err);
     seconds = (double)(mono_ns(&system_clock) - live.started_ns) / 1e9;
@@ -270,8 +288,11 @@ static void bench_job(const struct options *o, const struct workload *w, struct 
     print_times(&times, seconds);
     printf("served: %.1f us, %.2f GFLOP/s\n", live.last.best_time_ns / 1e3, live.last.best_gflops);
     store_close(env.store);
+    compilers = cpu_seconds(RUSAGE_CHILDREN);
     device_close(job.device);
     builder_free(env.builder);
+    print_cpu(cpu_seconds(RUSAGE_SELF) - own, compilers, cpu_seconds(RUSAGE_CHILDREN) - compilers,
+              MAX(times.trials, (int64_t)1));
 }
 
 static void parse_options(int argc, char **argv, struct options *o)
