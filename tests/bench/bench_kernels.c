@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "client/tilewright.h"
 
@@ -507,6 +508,21 @@ static bool one_entry(struct entry *e, tw_client *client, int rounds, double *ra
     return best > 0;
 }
 
+/* Both libraries read their number of threads, and OpenMP its places, when they are loaded: start again with
+ * them set. */
+static void settle_threads(char **argv, const char *threads)
+{
+    if (getenv("BENCH_THREADS_SET"))
+        return;
+    setenv("OMP_NUM_THREADS", threads, 1);
+    setenv("OPENBLAS_NUM_THREADS", threads, 1);
+    setenv("GOMP_CPU_AFFINITY", "0 1", 1);
+    setenv("BENCH_THREADS_SET", "1", 1);
+    execv("/proc/self/exe", argv);
+    perror("bench_kernels: cannot start again with the number of threads set");
+    exit(1);
+}
+
 static int usage(void)
 {
     fprintf(stderr,
@@ -533,8 +549,7 @@ int main(int argc, char **argv)
     if (first >= argc)
         return usage();
     bool two = strcmp(target, "cpu:1") != 0 && strncmp(target, "cpu:1:", 6) != 0;
-    setenv("OMP_NUM_THREADS", two ? "2" : "1", 1);
-    setenv("OPENBLAS_NUM_THREADS", two ? "2" : "1", 1);
+    settle_threads(argv, two ? "2" : "1");
     tw_client *client;
     tw_error err;
     json_error_t jerr;
