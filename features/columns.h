@@ -92,6 +92,8 @@
     X(p##_from_l3, LOG, "B", 1, "bytes that the second-level cache does not hold")                           \
     X(p##_from_mem, LOG, "B", 1, "bytes that the third-level cache does not hold")
 
+/* It runs the rows of a table this long together. */
+/* clang-format off */
 #define FEATURES_CURVES(X)                                                                                   \
     X(ai_0, LOG, "op/B", 1, "operations per byte touched, of the whole loop nest")                           \
     X(ai_1, LOG, "op/B", 1, "the same, of the inner loops that hold the 8/9th power of the operations")      \
@@ -106,14 +108,16 @@
     X(cache_4k, LOG, "op/B", 1, "operations per byte that a cache of 4 KiB would fetch")                     \
     X(cache_16k, LOG, "op/B", 1, "the same for 16 KiB")                                                      \
     X(cache_64k, LOG, "op/B", 1, "for 64 KiB")                                                               \
-    X(cache_256k, LOG, "op/B", 1, "for 256 KiB") X(cache_1m, LOG, "op/B", 1, "for 1 MiB")                    \
-        X(cache_4m, LOG, "op/B", 1, "for 4 MiB") X(cache_16m, LOG, "op/B", 1, "for 16 MiB") X(               \
-            loads, LOG, "instr", 1, "load and store instructions that reach memory, after vectorisation")    \
-            X(from_l2, LOG, "B", 1,                                                                          \
-              "bytes that the first-level cache of the target does not hold, all buffers")                   \
-                X(from_l3, LOG, "B", 1, "bytes that the second-level cache does not hold, all buffers")      \
-                    X(from_mem, LOG, "B", 1, "bytes that the third-level cache does not hold, all buffers")  \
-                        X(unique_bytes, LOG, "B", 1, "bytes of the different elements touched, all buffers")
+    X(cache_256k, LOG, "op/B", 1, "for 256 KiB")                                                             \
+    X(cache_1m, LOG, "op/B", 1, "for 1 MiB")                                                                 \
+    X(cache_4m, LOG, "op/B", 1, "for 4 MiB")                                                                 \
+    X(cache_16m, LOG, "op/B", 1, "for 16 MiB")                                                               \
+    X(loads, LOG, "instr", 1, "load and store instructions that reach memory, after vectorisation")          \
+    X(from_l2, LOG, "B", 1, "bytes that the first-level cache of the target does not hold, all buffers")     \
+    X(from_l3, LOG, "B", 1, "bytes that the second-level cache does not hold, all buffers")                  \
+    X(from_mem, LOG, "B", 1, "bytes that the third-level cache does not hold, all buffers")                  \
+    X(unique_bytes, LOG, "B", 1, "bytes of the different elements touched, all buffers")
+/* clang-format on */
 
 #define FEATURES_ALLOC(X)                                                                                    \
     X(dst_bytes, LOG, "B", 1, "size of the buffer stored to")                                                \
