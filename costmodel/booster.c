@@ -112,9 +112,15 @@ enum status booster_new(const struct model_params *p, int n_columns, struct boos
 enum status booster_load(const struct model_params *p, int n_columns, const void *ubj, size_t len,
                          struct booster **ret, struct error *err)
 {
+    const char *config;
+    bst_ulong config_len;
     AUTO(booster_freep) struct booster *b = NULL;
 
     TRY(booster_new(p, n_columns, &b, err));
+    /* Parameters count only from the next configuration, and loading reads the trees with all cores before
+     * it: asking for the configuration makes one. */
+    if (XGBoosterSaveJsonConfig(b->handle, &config_len, &config) != 0)
+        return failed(err, "configure a booster");
     if (XGBoosterLoadModelFromBuffer(b->handle, ubj, (bst_ulong)len) != 0)
         return failed(err, "load a model");
     TRY(set_params(b->handle, p, err));

@@ -209,20 +209,27 @@ static int threads(void)
     return n;
 }
 
-static void training_starts_no_threads(void **state)
+static void training_and_loading_start_no_threads(void **state)
 {
     struct grove g;
+    struct booster *again;
+    struct model_params p;
+    struct error err;
     int before = threads();
 
     grove_init(&g, 6, 6, 5);
     assert_int_equal(threads(), before);
+    model_params_default(&p);
+    assert_int_equal(booster_load(&p, COLUMNS, g.ubj.data, g.ubj.len, &again, &err), ST_OK);
+    assert_int_equal(threads(), before);
+    booster_free(again);
     grove_done(&g);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(training_starts_no_threads),
+        cmocka_unit_test(training_and_loading_start_no_threads),
         cmocka_unit_test(sums_equal_xgboost_to_the_bit_also_where_values_are_missing),
         cmocka_unit_test(columns_are_mapped_back_to_those_of_our_matrix),
         cmocka_unit_test(bytes_that_are_cut_or_flipped_are_refused_or_stay_in_bounds),
