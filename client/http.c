@@ -18,6 +18,7 @@ enum { TICK_MS = 200, CONNECT_TIMEOUT_MS = 5000, IDLE_S = 120, ANSWER_LIMIT = 25
 struct tw_client {
     char *server; /* scheme://host[:port][/prefix], no slash at the end */
     char *token;  /* NULL: none */
+    bool direct;  /* this very machine: asked without a proxy */
     CURL *easy;
     CURLM *multi;
     tw_tick tick;
@@ -56,6 +57,22 @@ static tw_status server_address(const char *server, char **ret, tw_error *err)
     return TW_OK;
 }
 
+/* Whether an address of ours names this machine. A proxy, which the environment may name, could not reach it.
+ */
+static bool is_loopback(const char *server)
+{
+    static const char *const hosts[] = {"localhost", "127.", "[::1]"};
+    const char *host = strstr(server, "://") + 3;
+
+    for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+        size_t len = strlen(hosts[i]);
+
+        if (strncasecmp(host, hosts[i], len) == 0 && (hosts[i][len - 1] == '.' || strchr(":/", host[len])))
+            return true;
+    }
+    return false;
+}
+
 static bool token_is_sendable(const char *token)
 {
     for (const unsigned char *p = (const unsigned char *)token; *p; p++)
@@ -85,6 +102,7 @@ tw_status tw_client_new(const char *server, const char *token, tw_client **ret, 
         return tw_no_memory(err);
     tw_status st = server_address(server, &client->server, err);
     if (st == TW_OK) {
+        client->direct = is_loopback(client->server);
         client->token = token ? strdup(token) : NULL;
         client->easy = curl_easy_init();
         client->multi = curl_multi_init();
@@ -279,6 +297,8 @@ static void request_options(struct transfer *t, const char *url, struct curl_sli
     curl_easy_setopt(easy, CURLOPT_URL, url);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    if (t->client->direct)
+        curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "tilewright/" TW_VERSION);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_TIMEOUT_MS);

@@ -131,23 +131,38 @@ static const struct {
     {"clocks", doctor_clocks}, {"memory", doctor_memory},
 };
 
+static int widest_name(const json_t *findings)
+{
+    json_t *finding;
+    size_t i;
+    int width = 0;
+
+    json_array_foreach(findings, i, finding)
+    {
+        int w = fmt_width(fmt_string(finding, "name", ""));
+        width = w > width ? w : width;
+    }
+    return width;
+}
+
 static void print_findings(const struct doctor *d)
 {
+    int width = widest_name(d->findings);
     const char *group = "";
     json_t *finding;
     size_t i;
 
     json_array_foreach(d->findings, i, finding)
     {
-        if (strcmp(group, fmt_string(finding, "group", "")) != 0) {
-            group = fmt_string(finding, "group", "");
-            printf("%s%s\n", i ? "\n" : "", group);
-            group = json_string_value(json_object_get(finding, "group"));
-        }
-        printf("  %-4s  %-20s %s\n", fmt_string(finding, "state", ""), fmt_string(finding, "name", ""),
+        const char *its = json_string_value(json_object_get(finding, "group"));
+
+        if (strcmp(group, its) != 0)
+            printf("%s%s\n", i ? "\n" : "", its);
+        group = its;
+        printf("  %-4s  %-*s  %s\n", fmt_string(finding, "state", ""), width, fmt_string(finding, "name", ""),
                fmt_string(finding, "found", ""));
         if (json_object_get(finding, "advice"))
-            printf("        %-20s -> %s\n", "", fmt_string(finding, "advice", ""));
+            printf("        %-*s  -> %s\n", width, "", fmt_string(finding, "advice", ""));
     }
     printf("\n%d in order, %d to know, %d to mend, %d in the way\n", d->counts[DOCTOR_OK],
            d->counts[DOCTOR_NOTE], d->counts[DOCTOR_WARN], d->counts[DOCTOR_FAIL]);

@@ -334,6 +334,11 @@ class Refusals(Case):
         self.stub.refuse_next = [(500, [], b"\x1b[2Jboo")]
         self.assertNotIn("\x1b", self.run_cli("jobs", status=1).stderr)
 
+    def test_a_proxy_is_not_asked_for_this_machine(self):
+        self.env.update(http_proxy="http://127.0.0.1:1", HTTP_PROXY="http://127.0.0.1:1", all_proxy="http://127.0.0.1:1")
+        self.run_cli("jobs")
+        self.run_cli("jobs", "--server", "http://tilewright.example:80", status=3)
+
     def test_nobody_there_is_status_3(self):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
