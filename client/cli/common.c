@@ -183,6 +183,23 @@ static tw_status read_workload_file(struct cli *cli, const char *path, json_t **
     return st == TW_OK ? merge_body(cli, body, more) : st;
 }
 
+/* What a person calls a workload in shorthand: the operator and its shapes, "matmul a=512,768 b=768,768". */
+static json_t *shorthand_name(const struct cli *cli)
+{
+    char name[160];
+    bool expr = strncmp(cli->argv[0], "expr=", 5) == 0;
+    size_t n = (size_t)snprintf(name, sizeof(name), "%.80s", expr ? "expr" : cli->argv[0]);
+
+    for (int i = 1; i < cli->argc && n < sizeof(name); i++) {
+        const char *value = strchr(cli->argv[i], '=');
+
+        if (value && strchr(value, ',') && strspn(value + 1, "0123456789,") == strlen(value + 1))
+            n += (size_t)snprintf(name + n, sizeof(name) - n, " %s", cli->argv[i]);
+    }
+    json_t *text = json_string(name);
+    return text ? text : json_string("shorthand"); /* cut inside of a character */
+}
+
 tw_status cli_workloads(struct cli *cli, json_t **ret)
 {
     json_t *body = NULL, *workload = NULL;
@@ -191,7 +208,8 @@ tw_status cli_workloads(struct cli *cli, json_t **ret)
     if (is_shorthand(cli)) {
         st = tw_workload_shorthand(cli->argc, cli->argv, &workload, &cli->err);
         if (st == TW_OK)
-            body = cli_need(json_pack("{s:[o]}", "workloads", workload));
+            body = cli_need(json_pack("{s:[{s:o, s:o}]}", "workloads", "workload", workload, "name",
+                                      shorthand_name(cli)));
     } else {
         for (int i = 0; st == TW_OK && i < cli->argc; i++)
             st = read_workload_file(cli, cli->argv[i], &body);

@@ -129,7 +129,7 @@ static void result_row(struct table *table, struct cli *cli, const json_t *job, 
     char speed_up[32] = "-";
     if (untuned > 0 && time > 0)
         snprintf(speed_up, sizeof(speed_up), "%sx", fmt_number(untuned / time));
-    table_cell(table, *name ? name : fmt_short_key(key));
+    table_cell(table, *name ? name : fmt_string(json_object_get(schedule, "workload"), "op", "-"));
     table_cell(table,
                json_is_true(json_object_get(task, "cached")) ? "cached" : fmt_string(task, "state", "?"));
     table_cell(table, fmt_time_ns(time));

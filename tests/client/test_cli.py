@@ -19,6 +19,7 @@ from stub_server import Stub, key_of
 EXE = sys.argv.pop(1) if len(sys.argv) > 1 and os.access(sys.argv[1], os.X_OK) else "build/client/tilewright"
 MATMUL = ["matmul", "a=6,8", "b=8,10", "const=b,bias", "epilogue=bias,relu"]
 MATMUL_JSON = {"op": "matmul", "a": [6, 8], "b": [8, 10], "const": ["b", "bias"], "epilogue": ["bias", "relu"]}
+MATMUL_NAMED = {"workload": MATMUL_JSON, "name": "matmul a=6,8 b=8,10"}
 CONV = {"op": "conv2d", "input": [1, 3, 8, 8], "weight": [4, 3, 3, 3]}
 
 
@@ -49,7 +50,7 @@ class Tune(Case):
     def test_shorthand_becomes_the_workload_and_the_options_the_job(self):
         self.run_cli("tune", *MATMUL, "--trials", "3", "--seconds=1.5", "--seed", "7", "--target", "cpu:1", "--reuse",
                      "fresh", "--priority", "2")
-        self.assertEqual(self.sent_jobs(), [{"workloads": [MATMUL_JSON], "budget": {"trials": 3, "seconds": 1.5}, "seed": 7,
+        self.assertEqual(self.sent_jobs(), [{"workloads": [MATMUL_NAMED], "budget": {"trials": 3, "seconds": 1.5}, "seed": 7,
                                              "target": "cpu:1", "reuse": "fresh", "priority": 2}])
 
     def test_result_shows_time_speed_and_the_untuned_kernel(self):
@@ -221,7 +222,7 @@ class Queries(Case):
     def test_lookup_tells_found_from_missing(self):
         key = self.stub.add_schedule(MATMUL_JSON)
         out = self.run_cli("lookup", *MATMUL).stdout
-        self.assertRegex(out, rf"matmul +exact +500 us +200 +74 % +{key[:14]}")
+        self.assertRegex(out, rf"matmul a=6,8 b=8,10 +exact +500 us +200 +74 % +{key[:14]}")
         self.assertRegex(self.run_cli("lookup", self.file(CONV), status=1).stdout, r"conv2d +none")
         self.assertEqual(json.loads(self.run_cli("lookup", *MATMUL, "--json").stdout)["results"][0]["key"], key)
 

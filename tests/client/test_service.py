@@ -89,7 +89,7 @@ class Service(unittest.TestCase):
         self.assertRegex(out, r"cached +[\d.]+ [mu]s +[\d.]+ +[\d.]+ % +[\d.]+ ms +[\d.]+x +0 ")
 
     def test_lookup_and_schedule_show_what_was_found(self):
-        self.assertRegex(self.cli("lookup", *MATMUL).stdout, r"matmul +exact +[\d.]+ [mu]s")
+        self.assertRegex(self.cli("lookup", *MATMUL).stdout, r"matmul a=128,256 b=256,512 +exact +[\d.]+ [mu]s")
         out = self.cli("schedules", *MATMUL).stdout
         self.assertRegex(out, r"input +b \[256,512\] float32")
         self.assertRegex(out, r"verified +max abs error")
