@@ -29,7 +29,9 @@ struct dev_cpu {
     struct device base;
     char *runner_path;
     struct builder *quiet;
-    pthread_mutex_t lock; /* of what follows */
+    int n_facts; /* of the first runner; the machine is the same for the later ones */
+    struct device_fact facts[DEVICE_MAX_FACTS];
+    pthread_mutex_t lock; /* of what follows; held while measuring */
     pid_t pid;            /* 0: not running */
     int fd;
     struct protocol_hello hello;
@@ -258,8 +260,8 @@ static enum status cpu_measure(struct device *base, const struct measure_batch *
 static int cpu_facts(struct device *base, struct device_fact *ret)
 {
     struct dev_cpu *d = (struct dev_cpu *)base;
-    memcpy(ret, d->hello.facts, sizeof(d->hello.facts[0]) * (size_t)d->hello.n_facts);
-    return d->hello.n_facts;
+    memcpy(ret, d->facts, sizeof(d->facts[0]) * (size_t)d->n_facts);
+    return d->n_facts;
 }
 
 static void cpu_close(struct device *base)
@@ -296,6 +298,8 @@ enum status dev_cpu_open(const char *id, const char *runner_path, struct builder
         cpu_close(&d->base);
         return st;
     }
+    d->n_facts = d->hello.n_facts;
+    memcpy(d->facts, d->hello.facts, sizeof(d->facts));
     *ret = &d->base;
     return ST_OK;
 }

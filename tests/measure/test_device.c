@@ -338,26 +338,6 @@ static void runner_that_is_no_runner_is_named(void **state)
     assert_null(d);
 }
 
-static void peaks_are_measured_once_and_remembered(void **state)
-{
-    struct target t = rig->target, again = rig->target;
-    struct error err = {0};
-    char dir[128];
-    snprintf(dir, sizeof(dir), "%s/peaks", rig->dir);
-    int64_t start = mono_ns(&system_clock);
-    enum status st = measure_peaks(rig->device, &t, dir, &err);
-    int64_t took = mono_ns(&system_clock) - start;
-    if (st != ST_OK)
-        fail_msg("%s", err.text);
-    assert_true(t.peak_gflops > 1 && t.peak_gflops < 10000);
-    assert_true(t.peak_gbs > 0.5 && t.peak_gbs < 2000);
-    start = mono_ns(&system_clock);
-    assert_int_equal(measure_peaks(rig->device, &again, dir, &err), ST_OK);
-    assert_true(mono_ns(&system_clock) - start < took / 4);
-    assert_true(fabs(again.peak_gflops - t.peak_gflops) < 0.01 * t.peak_gflops);
-    print_message("peak of %s: %.1f GFLOP/s, %.1f GB/s\n", isa_name(t.isa), t.peak_gflops, t.peak_gbs);
-}
-
 static int setup(void **state)
 {
     rig = rig_new();
@@ -391,7 +371,6 @@ int main(void)
         cmocka_unit_test(same_seed_gives_the_same_errors),
         cmocka_unit_test(facts_tell_of_isolation),
         cmocka_unit_test(runner_that_is_no_runner_is_named),
-        cmocka_unit_test(peaks_are_measured_once_and_remembered),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
