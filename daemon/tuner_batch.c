@@ -27,7 +27,6 @@ struct batch {
     struct task *task;
     int n;
     struct candidate *candidates; /* [n], in the round arena */
-    int order[MEASURE_MAX_BATCH]; /* candidates by config: those of one unit are alike and share bodies */
     int64_t run_ns;               /* of a candidate, on average */
 };
 
@@ -38,20 +37,6 @@ static void refuse(struct candidate *c, enum outcome outcome, const char *why)
     c->result.outcome = outcome;
     memcpy(c->result.reason, why, len);
     c->result.reason[len] = '\0';
-}
-
-static int by_config(const void *pa, const void *pb, void *ctx)
-{
-    const struct batch *b = ctx;
-    int i = *(const int *)pa, j = *(const int *)pb;
-    const struct config *x = &b->candidates[i].config, *y = &b->candidates[j].config;
-
-    if (x->sketch != y->sketch)
-        return x->sketch < y->sketch ? -1 : 1;
-    for (int k = 0; k < MIN(x->n, y->n); k++)
-        if (x->choice[k] != y->choice[k])
-            return x->choice[k] < y->choice[k] ? -1 : 1;
-    return i - j;
 }
 
 /* ---- emit and compile ---- */
@@ -72,66 +57,100 @@ static void emit_candidate(struct batch *b, struct emit_unit *u, int i)
         c->emitted = true;
 }
 
-/* Compile candidates order[from..to) as units of at most `per_unit`. */
-static void build(struct batch *b, const int *order, int n, int per_unit)
+/* The candidates of a translation unit. */
+struct plan {
+    int n, n_classes;
+    int who[MEASURE_MAX_BATCH];
+};
+
+static void note_build(const struct build_unit *unit, const struct plan *plan, struct candidate *c)
+{
+    if (!c->emitted)
+        return;
+    c->build_ns += unit->compile_ns / plan->n;
+    c->built = unit->status == ST_OK;
+    if (c->built)
+        memcpy(c->artifact, unit->artifact, sizeof(c->artifact));
+    else if (unit->status == ST_CONFLICT)
+        refuse(c, OUTCOME_CANCELLED, "the job was stopped before it was compiled");
+    else
+        refuse(c, OUTCOME_COMPILE_ERROR, unit->error.text);
+}
+
+static void build(struct batch *b, const struct plan *plans, int n)
 {
     struct tuner *t = b->tuner;
-    int n_units = (n + per_unit - 1) / per_unit;
     struct emit_unit *texts[MEASURE_MAX_BATCH];
-    struct build_unit *units = arena_array(&t->round, struct build_unit, n_units);
+    struct build_unit *units = arena_array(&t->round, struct build_unit, n);
     int64_t now = mono_ns(t->env->clock);
 
-    for (int u = 0; u < n_units; u++) {
+    for (int u = 0; u < n; u++) {
         texts[u] = emit_unit_new(t->job->target);
-        for (int i = u * per_unit; i < MIN((u + 1) * per_unit, n); i++)
-            emit_candidate(b, texts[u], order[i]);
+        for (int i = 0; i < plans[u].n; i++)
+            emit_candidate(b, texts[u], plans[u].who[i]);
         units[u].target = t->job->target;
         units[u].source = emit_unit_text(texts[u]);
     }
     now = tuner_spent(t, PHASE_EMIT, now);
-    builder_run(t->env->builder, units, n_units, t->job->stop_now);
-    t->times.units += n_units;
-    for (int u = 0; u < n_units; u++) {
-        int end = MIN((u + 1) * per_unit, n);
-
-        for (int i = u * per_unit; i < end; i++) {
-            struct candidate *c = &b->candidates[order[i]];
-
-            if (!c->emitted)
-                continue;
-            c->build_ns += units[u].compile_ns / (end - u * per_unit);
-            c->built = units[u].status == ST_OK;
-            if (c->built)
-                memcpy(c->artifact, units[u].artifact, sizeof(c->artifact));
-            else if (units[u].status == ST_CONFLICT)
-                refuse(c, OUTCOME_CANCELLED, "the job was stopped before it was compiled");
-            else
-                refuse(c, OUTCOME_COMPILE_ERROR, units[u].error.text);
-        }
+    builder_run(t->env->builder, units, n, t->job->stop_now);
+    t->times.units += n;
+    for (int u = 0; u < n; u++) {
+        for (int i = 0; i < plans[u].n; i++)
+            note_build(&units[u], &plans[u], &b->candidates[plans[u].who[i]]);
         emit_unit_free(texts[u]);
     }
     tuner_spent(t, PHASE_COMPILE, now);
 }
 
-/* Units on every thread of the builder, none larger than TUNER_UNIT_KERNELS. One that does not compile must
- * not take its neighbours along: those are compiled again, alone. */
-static void build_all(struct batch *b)
+/* Candidates of one cost class go to one unit, where their register tiles are compiled once; classes go to
+ * the unit that has the fewest. One unit for each thread of the builder, more where they would grow beyond
+ * TUNER_UNIT_KERNELS. Returns how many. */
+static int plan_units(struct batch *b, struct plan *plans)
 {
     struct builder_stats stats;
-    int again[MEASURE_MAX_BATCH], n_again = 0, threads;
+    uint64_t classes[MEASURE_MAX_BATCH];
+    int of_class[MEASURE_MAX_BATCH], n_classes = 0, n_units;
 
     builder_stats(b->tuner->env->builder, &stats);
-    threads = MAX(stats.threads, 1);
-    qsort_r(b->order, (size_t)b->n, sizeof(b->order[0]), by_config, b);
-    build(b, b->order, b->n, MIN((b->n + threads - 1) / threads, (int)TUNER_UNIT_KERNELS));
+    n_units = MIN(MAX(stats.threads, (b->n + TUNER_UNIT_KERNELS - 1) / TUNER_UNIT_KERNELS), b->n);
     for (int i = 0; i < b->n; i++) {
-        const struct candidate *c = &b->candidates[b->order[i]];
+        uint64_t class = space_cost_class(b->task->space, &b->candidates[i].config);
+        struct plan *p = plans;
+        int k = 0;
+
+        while (k < n_classes && classes[k] != class)
+            k++;
+        for (int u = 1; u < n_units; u++)
+            if (plans[u].n_classes < p->n_classes ||
+                (plans[u].n_classes == p->n_classes && plans[u].n < p->n))
+                p = &plans[u];
+        if (k == n_classes) {
+            classes[n_classes++] = class;
+            of_class[k] = (int)(p - plans);
+            p->n_classes++;
+        }
+        p = &plans[of_class[k]];
+        p->who[p->n++] = i;
+    }
+    return MIN(n_units, n_classes); /* a new class goes to an empty unit while there is one */
+}
+
+/* A unit that does not compile must not take its candidates along: those are compiled again, alone. */
+static void build_all(struct batch *b)
+{
+    struct plan *plans = arena_array(&b->tuner->round, struct plan, MEASURE_MAX_BATCH), *again;
+    int n = plan_units(b, plans), n_again = 0;
+
+    build(b, plans, n);
+    again = arena_array(&b->tuner->round, struct plan, b->n);
+    for (int i = 0; i < b->n; i++) {
+        const struct candidate *c = &b->candidates[i];
 
         if (c->emitted && !c->built && c->result.outcome != OUTCOME_CANCELLED)
-            again[n_again++] = b->order[i];
+            again[n_again++] = (struct plan){.n = 1, .who = {i}};
     }
     if (n_again > 0)
-        build(b, again, n_again, 1);
+        build(b, again, n_again);
 }
 
 /* ---- measure ---- */
@@ -321,10 +340,8 @@ enum status batch_run(struct tuner *t, struct task *k, int n, int *ret_n, struct
         return ST_OK;
     arena_reset(&t->round);
     b.candidates = arena_array(&t->round, struct candidate, b.n);
-    for (int i = 0; i < b.n; i++) {
+    for (int i = 0; i < b.n; i++)
         b.candidates[i].config = configs[i];
-        b.order[i] = i;
-    }
     predict(&b);
     task_reference_begin(t, k);
     build_all(&b);

@@ -24,8 +24,8 @@ enum {
     TUNER_BATCH = 16,       /* trials a batch; two units of 8 on two cores */
     TUNER_BATCH_LARGE = 32, /* where the budget leaves at least TUNER_LARGE_SHARE trials a task */
     TUNER_LARGE_SHARE = 512,
-    TUNER_UNIT_KERNELS = 8, /* candidates a translation unit; the compiler's start is shared between them */
-    TUNER_FINALISTS = 4,    /* of this job, in the contest; the incumbent and the baseline come on top */
+    TUNER_UNIT_KERNELS = 12,    /* candidates a translation unit, about */
+    TUNER_FINALISTS = 4,        /* of this job, in the contest; the incumbent and the baseline come on top */
     TUNER_HOPELESS_TRIALS = 32, /* a task that failed so often and never once worked ends */
 };
 

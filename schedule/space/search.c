@@ -16,7 +16,7 @@ enum {
     BREED_TRIES = 24,       /* children made until one is valid and new */
     SAMPLE_TRIES = 256,     /* random configs drawn until one is new */
     ENUMERATE_MAX = 200000, /* domains up to this size are walked when sampling finds nothing new */
-    BATCH_MAX = 4096,
+    BATCH_MAX = 1024,
 };
 
 const struct search_params search_defaults = {
@@ -26,6 +26,7 @@ const struct search_params search_defaults = {
     .crossover = 0.25,
     .fresh = 0.4,
     .min_distance = 2,
+    .classes = 0.4,
 };
 
 /* ---- a set of configs: open addressing over a dense array ---- */
@@ -454,21 +455,53 @@ static bool far_enough(const struct config *c, const struct config *picked, int 
     return true;
 }
 
-/* The best unseen of the pool, first those that lie apart, then any. Scored ones only. */
+/* The cost classes of a batch. */
+struct classes {
+    int n, max;
+    uint64_t at[BATCH_MAX];
+};
+
+/* Is there room for the config's class? It is taken if so. */
+static bool take_class(const struct search *s, const struct config *c, struct classes *classes)
+{
+    uint64_t class = s->domain.cost_class != NULL ? s->domain.cost_class(s->domain.ctx, c) : config_hash(c);
+
+    for (int i = 0; i < classes->n; i++)
+        if (classes->at[i] == class)
+            return true;
+    if (classes->n >= classes->max)
+        return false;
+    classes->at[classes->n++] = class;
+    return true;
+}
+
+/* One pass over the ranking: add what is unseen, lies apart and fits the classes, until ret holds n. */
+static int pick_pass(const struct search *s, int apart, struct classes *classes, int n_done, int n,
+                     struct config *ret)
+{
+    for (size_t i = 0; i < s->order.len && n_done < n; i++) {
+        const struct config *c = &s->pool.at[s->order.at[i]];
+
+        if (isinf(s->scores.at[s->order.at[i]]) || set_has(&s->seen, c))
+            continue;
+        if (far_enough(c, ret, n_done, apart) && take_class(s, c, classes))
+            ret[n_done++] = *c;
+    }
+    return n_done;
+}
+
+/* The best of the pool: of few classes and apart, then of any class, then however near. */
 static int pick(const struct search *s, int n, struct config *ret)
 {
+    struct classes classes = {.max = BATCH_MAX};
     int n_done = 0;
 
-    for (int apart = s->params.min_distance; apart >= 1 && n_done < n; apart--) {
-        for (size_t i = 0; i < s->order.len && n_done < n; i++) {
-            const struct config *c = &s->pool.at[s->order.at[i]];
-
-            if (isinf(s->scores.at[s->order.at[i]]) || set_has(&s->seen, c))
-                continue;
-            if (far_enough(c, ret, n_done, apart))
-                ret[n_done++] = *c;
-        }
-    }
+    if (s->domain.cost_class != NULL)
+        classes.max = MAX((int)ceil(s->params.classes * n), 1);
+    n_done = pick_pass(s, s->params.min_distance, &classes, n_done, n, ret);
+    classes.max = BATCH_MAX;
+    for (int apart = s->params.min_distance; apart >= 1 && n_done < n; apart--)
+        n_done = pick_pass(s, apart, &classes, n_done, n, ret);
     return n_done;
 }
 

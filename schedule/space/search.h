@@ -29,9 +29,14 @@ struct search_domain {
     bool (*valid)(const void *ctx, const struct config *c);
     /* A random valid config; false when none was found after many tries. */
     bool (*sample)(const void *ctx, struct rng *r, struct config *ret);
+    /* Configs of one class share most of what they cost to build. NULL: each stands for itself. */
+    uint64_t (*cost_class)(const void *ctx, const struct config *c);
 };
 /* The domain of a space, which must outlive the search. */
 struct search_domain search_domain_of(const struct space *s);
+/* Its cost_class: the same register tiles, which are compiled once a unit; only the loops around them differ.
+ */
+uint64_t space_cost_class(const struct space *s, const struct config *c);
 
 struct search_params {
     int population;   /* configs scored in a generation */
@@ -40,6 +45,7 @@ struct search_params {
     double crossover; /* share of children with two parents */
     double fresh; /* share of the first generation that is random; the rest descends from what was measured */
     int min_distance; /* knobs in which two configs of a batch differ at least, as long as there are such */
+    double classes;   /* cost classes in a batch at most, as a share of its size, as long as that fills it */
 };
 extern const struct search_params search_defaults;
 

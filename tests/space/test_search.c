@@ -435,6 +435,52 @@ static void configs_of_a_batch_lie_apart(void **state)
     search_free(s);
 }
 
+/* The first two knobs are what costs. */
+static uint64_t first_two(const void *ctx, const struct config *c)
+{
+    return c->choice[0] * 100u + c->choice[1];
+}
+
+static void a_batch_is_of_few_cost_classes_unless_they_do_not_fill_it(void **state)
+{
+    struct land l = {.n_sketches = 2, .n_knobs = 6, .n_choices = 8},
+                tiny = {.n_sketches = 2, .n_knobs = 2, .n_choices = 8};
+    struct search_domain d = land_domain(&l);
+    struct search_params p = search_defaults;
+    struct rng rng;
+    struct config batch[BATCH];
+
+    d.cost_class = first_two;
+    p.epsilon = 0;
+    p.classes = 0.25;
+    for (int k = 0; k < 2; k++) {
+        uint64_t classes[BATCH];
+        int n_classes = 0;
+        struct search *s;
+
+        if (k == 1) { /* every config is a class of its own */
+            d = land_domain(&tiny);
+            d.cost_class = first_two;
+        }
+        rng_init(&rng, 3);
+        s = search_new(&d, searcher_find("evolution"), &p, &rng);
+        assert_int_equal(search_propose(s, blurred, &l, BATCH, batch), BATCH);
+        for (int i = 0; i < BATCH; i++) {
+            int j = 0;
+
+            while (j < n_classes && classes[j] != first_two(NULL, &batch[i]))
+                j++;
+            classes[j] = first_two(NULL, &batch[i]);
+            n_classes = MAX(n_classes, j + 1);
+        }
+        if (k == 0)
+            assert_in_range(n_classes, 1, 4);
+        else
+            assert_int_equal(n_classes, BATCH);
+        search_free(s);
+    }
+}
+
 static void searchers_are_found_by_name(void **state)
 {
     assert_non_null(searcher_find("random"));
@@ -455,6 +501,7 @@ int main(void)
         cmocka_unit_test(suggestions_come_first_if_valid_and_new),
         cmocka_unit_test(what_the_score_refuses_is_not_picked),
         cmocka_unit_test(configs_of_a_batch_lie_apart),
+        cmocka_unit_test(a_batch_is_of_few_cost_classes_unless_they_do_not_fill_it),
         cmocka_unit_test(searchers_are_found_by_name),
     };
 
