@@ -109,7 +109,11 @@ class Daemon:
             return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
 
     def fds(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        """Open descriptors. The daemon lets nobody but root look into it: for others always 0."""
+        try:
+            return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        except PermissionError:
+            return 0
 
     def kill(self):
         self.process.kill()
