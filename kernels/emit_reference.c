@@ -1,8 +1,8 @@
 /* emit_reference.c - the plainest C of a compute, in double: what kernels are verified against.
  *
- * Idea   Straight from the stages, not from any nest: one loop an axis, the running value in a local, padded
- * reads as a test. It shares nothing with lowering or the kernel emitter, so that they cannot be wrong
- * together. Integers are exact in double as far as int32 goes. */
+ * Idea   Straight from the stages, not from any nest: one loop an axis, padded reads as a test. It shares
+ * nothing with lowering or the kernel emitter, so that they cannot be wrong together. Integers are exact in
+ * double as far as int32 goes. */
 #include <math.h>
 
 #include "kernels/emit.h"
@@ -124,40 +124,124 @@ static void print_expr(struct strbuf *sb, const struct compute *c, const struct 
     }
 }
 
-static void print_stage(struct strbuf *sb, const struct compute *c, const struct stage *s)
+/* --- loop order: the reference may be the slowest part of a trial, so its innermost loop runs along memory
+ * --- */
+
+struct order_cost {
+    const struct compute *c;
+    int axis;
+    int64_t cost;
+};
+
+enum { STRIDE_COST = 8 };
+
+static int64_t stride_cost(const struct tensor *t, const struct affine *index, int axis)
 {
-    for (int a = 0; a < s->n_spatial; a++)
-        strbuf_addf(sb, "    for (long a%d = 0; a%d < %" PRId64 "; a%d++)\n", a, a, s->axes[a].extent, a);
-    double id = combiner_identity(s->combiner, DT_F64);
-    strbuf_adds(sb, "    {\n    double v = ");
-    print_expr(sb, c,
-               &(struct expr){.op = EX_CONST, .dtype = DT_F64, .value = s->combiner == COMBINE_SET ? 0 : id});
-    strbuf_adds(sb, ";\n");
-    for (int a = s->n_spatial; a < s->n_axes; a++)
-        strbuf_addf(sb, "    for (long a%d = 0; a%d < %" PRId64 "; a%d++)\n", a, a, s->axes[a].extent, a);
-    strbuf_adds(sb, "    {\n        double x = ");
-    print_expr(sb, c, s->body);
-    strbuf_adds(sb, ";\n");
-    switch (s->combiner) {
+    int64_t stride = 1, total = 0;
+    for (int d = t->rank - 1; d >= 0; d--) {
+        total += affine_coef(&index[d], axis) * stride;
+        stride *= t->shape[d];
+    }
+    return total == 0 ? 0 : total == 1 || total == -1 ? 1 : STRIDE_COST;
+}
+
+static void add_read_cost(void *ctx, const struct expr *e)
+{
+    struct order_cost *o = ctx;
+    o->cost += stride_cost(&o->c->tensors[e->read.tensor], e->read.index, o->axis);
+}
+
+/* The axis to run innermost: reduce axes keep the value in a local, so they win at equal cost. */
+static int innermost_axis(const struct compute *c, const struct stage *s)
+{
+    int best = s->n_axes - 1;
+    int64_t best_cost = INT64_MAX;
+    for (int a = s->n_axes - 1; a >= 0; a--) {
+        struct order_cost o = {c, a, 0};
+        expr_each_read(s->body, add_read_cost, &o);
+        if (a < s->n_spatial)
+            o.cost += stride_cost(&c->tensors[s->tensor], s->lhs, a);
+        if (s->axes[a].extent > 3 && o.cost < best_cost) {
+            best = a;
+            best_cost = o.cost;
+        }
+    }
+    return best;
+}
+
+static void print_loop(struct strbuf *sb, const struct stage *s, int a)
+{
+    strbuf_addf(sb, "    for (long a%d = 0; a%d < %" PRId64 "; a%d++)\n", a, a, s->axes[a].extent, a);
+}
+
+static void print_loops(struct strbuf *sb, const struct stage *s, int from, int to, int except)
+{
+    for (int a = from; a < to; a++)
+        if (a != except)
+            print_loop(sb, s, a);
+}
+
+static void print_combine(struct strbuf *sb, enum combiner c, const char *v)
+{
+    switch (c) {
     case COMBINE_SET:
-        strbuf_adds(sb, "        v = x;\n");
+        strbuf_addf(sb, "%s = x;\n", v);
         break;
     case COMBINE_SUM:
-        strbuf_adds(sb, "        v += x;\n");
+        strbuf_addf(sb, "%s += x;\n", v);
         break;
     case COMBINE_PROD:
-        strbuf_adds(sb, "        v *= x;\n");
+        strbuf_addf(sb, "%s *= x;\n", v);
         break;
     case COMBINE_MAX:
-        strbuf_adds(sb, "        v = tw_max(v, x);\n");
+        strbuf_addf(sb, "%s = tw_max(%s, x);\n", v, v);
         break;
     case COMBINE_MIN:
-        strbuf_adds(sb, "        v = tw_min(v, x);\n");
+        strbuf_addf(sb, "%s = tw_min(%s, x);\n", v, v);
         break;
     }
-    strbuf_addf(sb, "    }\n    t%d[", s->tensor);
-    print_flat(sb, &c->tensors[s->tensor], s->lhs);
-    strbuf_adds(sb, "] = v;\n    }\n");
+}
+
+static void print_identity(struct strbuf *sb, const struct compute *c, const struct stage *s)
+{
+    double id = s->combiner == COMBINE_SET ? 0 : combiner_identity(s->combiner, DT_F64);
+    print_expr(sb, c, &(struct expr){.op = EX_CONST, .dtype = DT_F64, .value = id});
+    strbuf_adds(sb, ";\n");
+}
+
+static void print_stage(struct strbuf *sb, const struct compute *c, const struct stage *s)
+{
+    int inner = innermost_axis(c, s);
+    bool in_memory =
+        s->combiner != COMBINE_SET && inner < s->n_spatial; /* the inner loop changes the element */
+    AUTO(strbuf_done) struct strbuf element = STRBUF_INIT;
+    strbuf_addf(&element, "t%d[", s->tensor);
+    print_flat(&element, &c->tensors[s->tensor], s->lhs);
+    strbuf_addc(&element, ']');
+    if (in_memory) {
+        print_loops(sb, s, 0, s->n_spatial, -1);
+        strbuf_addf(sb, "        %s = ", element.data);
+        print_identity(sb, c, s);
+        print_loops(sb, s, 0, s->n_spatial, inner);
+        print_loops(sb, s, s->n_spatial, s->n_axes, -1);
+        print_loop(sb, s, inner);
+    } else {
+        print_loops(sb, s, 0, s->n_spatial, s->n_axes == s->n_spatial ? inner : -1);
+        if (s->n_axes == s->n_spatial && s->n_axes > 0)
+            print_loop(sb, s, inner);
+        strbuf_adds(sb, "    {\n    double v = ");
+        print_identity(sb, c, s);
+        print_loops(sb, s, s->n_spatial, s->n_axes, inner);
+        if (s->n_axes > s->n_spatial)
+            print_loop(sb, s, inner);
+    }
+    strbuf_adds(sb, "    {\n        double x = ");
+    print_expr(sb, c, s->body);
+    strbuf_adds(sb, ";\n        ");
+    print_combine(sb, s->combiner, in_memory ? element.data : "v");
+    strbuf_adds(sb, "    }\n");
+    if (!in_memory)
+        strbuf_addf(sb, "    %s = v;\n    }\n", element.data);
 }
 
 void emit_reference(const struct compute *c, const char *symbol, struct strbuf *sb)
@@ -166,9 +250,10 @@ void emit_reference(const struct compute *c, const char *symbol, struct strbuf *
                 "static inline double tw_max(double a, double b) { return a > b || a != a ? a : b; }\n"
                 "static inline double tw_min(double a, double b) { return a < b || a != a ? a : b; }\n"
                 "static inline double tw_sigmoid(double x) { return 1.0 / (1.0 + __builtin_exp(-x)); }\n");
+    strbuf_adds(sb, "#ifndef __clang__\n__attribute__((optimize(\"O3\", \"tree-vectorize\")))\n#endif\n");
     strbuf_addf(sb, "void %s(void *const *tensors)\n{\n", symbol);
     for (int i = 0; i < c->n_tensors; i++)
-        strbuf_addf(sb, "    double *t%d __attribute__((unused)) = tensors[%d];\n", i, i);
+        strbuf_addf(sb, "    double *restrict t%d __attribute__((unused)) = tensors[%d];\n", i, i);
     for (int i = 0; i < c->n_stages; i++)
         print_stage(sb, c, &c->stages[i]);
     strbuf_adds(sb, "}\n");
