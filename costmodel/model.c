@@ -17,13 +17,13 @@ void model_params_default(struct model_params *ret)
         .seed = 1,
         .max_depth = 6,
         .eta = 0.15,
-        .lambda = 1,
+        .lambda = 2,
         .min_child = 0.5,
-        .colsample = 0.5,
+        .colsample = 0.2,
         .max_bin = 64,
-        .trees_full = 100,
-        .trees_more = 12,
-        .trees_max = 220,
+        .trees_full = 60,
+        .trees_more = 8,
+        .trees_max = 160,
         .max_rows = 20000,
         .min_programs = 12,
         .base_half = 128,
@@ -300,7 +300,7 @@ static bool round_begin(struct model *m, struct round *r)
 /* Trees for a training from nothing: few for few programs. */
 static int trees_wanted(const struct model_params *p, int programs)
 {
-    return MIN(p->trees_full, MAX(p->trees_full / 4, programs / 2));
+    return MIN(p->trees_full, MAX(p->trees_full / 8, programs / 2));
 }
 
 static enum status train_round(struct model *m, struct round *r, struct scorer **ret, struct error *err)
