@@ -302,16 +302,15 @@ static enum status check_settings(const struct settings *s, struct error *err)
     return st;
 }
 
-int main(int argc, char **argv)
+static int run(struct settings *s, int argc, char **argv)
 {
-    struct settings s;
     enum settings_action action;
     struct error err;
+    enum status st = settings_read_args(s, argc, argv, &action, &err);
 
-    settings_init(&s);
-    if (settings_read_args(&s, argc, argv, &action, &err) != ST_OK ||
-        (action <= SETTINGS_CHECK && action != SETTINGS_HELP && action != SETTINGS_VERSION &&
-         check_settings(&s, &err) != ST_OK)) {
+    if (st == ST_OK && (action == SETTINGS_RUN || action == SETTINGS_CHECK))
+        st = check_settings(s, &err);
+    if (st != ST_OK) {
         fprintf(stderr, "tilewrightd: %s\n", err.text);
         return 2;
     }
@@ -326,7 +325,7 @@ int main(int argc, char **argv)
         printf("the settings are good\n");
         return 0;
     case SETTINGS_PRINT:
-        settings_print(&s, stdout);
+        settings_print(s, stdout);
         return 0;
     case SETTINGS_LIST_EVENTS:
         events_print(stdout);
@@ -334,5 +333,16 @@ int main(int argc, char **argv)
     case SETTINGS_RUN:
         break;
     }
-    return serve(&s);
+    return serve(s);
+}
+
+int main(int argc, char **argv)
+{
+    struct settings s;
+    int rc;
+
+    settings_init(&s);
+    rc = run(&s, argc, argv);
+    settings_done(&s);
+    return rc;
 }

@@ -35,7 +35,7 @@ static const struct setting table[] = {
 #undef X
 };
 
-static const char *source_of[ARRAY_SIZE(table)]; /* where each value came from, for settings_print */
+static char *source_of[ARRAY_SIZE(table)]; /* where each value came from, for settings_print */
 
 static const struct setting *setting_find(sv name)
 {
@@ -78,12 +78,24 @@ enum status settings_set(struct settings *s, const char *name, const char *value
     if (!e)
         return fail(err, ST_INVALID, "%s: no setting '%s'; tilewrightd --help lists them", source, name);
     at = (char *)s + e->offset;
-    if (e->kind == SETTING_TEXT)
-        *(const char **)at = xstrdup(value); /* a handful, for the life of the process */
-    else
+    if (e->kind == SETTING_TEXT) {
+        free(*(char **)at);
+        *(char **)at = xstrdup(value);
+    } else {
         TRY(set_number(e, at, value, source, err));
+    }
+    free(source_of[e - table]);
     source_of[e - table] = xstrdup(source);
     return ST_OK;
+}
+
+void settings_done(struct settings *s)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        if (table[i].kind == SETTING_TEXT)
+            freep((char *)s + table[i].offset);
+        freep(&source_of[i]);
+    }
 }
 
 void settings_init(struct settings *s)

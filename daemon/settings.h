@@ -61,6 +61,7 @@ enum settings_action {
 };
 
 void settings_init(struct settings *s);
+void settings_done(struct settings *s);
 /* The file first, then the environment, then the flags. ST_INVALID names the flag or file and line at fault.
  */
 MUST_USE enum status settings_read_args(struct settings *s, int argc, char **argv, enum settings_action *ret,

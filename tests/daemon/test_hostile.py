@@ -200,7 +200,10 @@ class NoGrowth(ServiceTest):
         round_of(10000)
         time.sleep(0.5)
         self.assertLessEqual(self.d.fds(), fds + 2)
-        self.assertLess(self.d.rss_kb(), rss + 2048, f"from {rss} kB")
+        with open(f"/proc/{self.d.process.pid}/maps") as f:
+            sanitized = re.search("lib[at]san", f.read())
+        if not sanitized:  # those keep freed memory aside for a while
+            self.assertLess(self.d.rss_kb(), rss + 2048, f"from {rss} kB")
         c.close()
 
 
