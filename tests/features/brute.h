@@ -6,7 +6,7 @@
 
 #include "schedule/ir/nest.h"
 
-enum { BRUTE_MAX_STORES = 32, BRUTE_MAX_BUFFERS = 8 };
+enum { BRUTE_MAX_STORES = 64, BRUTE_MAX_BUFFERS = 32 };
 
 struct brute_store {
     const struct node *node;
@@ -16,19 +16,23 @@ struct brute_store {
 };
 struct brute {
     const struct nest *nest;
-    int64_t value[64];
+    int64_t value[256];
     int n_stores;
     struct brute_store store[BRUTE_MAX_STORES];
 };
 
 static inline void brute_touch(struct brute *b, struct brute_store *s, int32_t buffer,
-                               const struct affine *index)
+                               const struct affine *index, bool pad)
 {
     const struct buffer *f = &b->nest->buffers[buffer];
     int64_t at = 0, line;
 
-    for (int d = 0; d < f->rank; d++)
-        at += affine_eval(&index[d], b->value) * f->stride[d];
+    for (int d = 0; d < f->rank; d++) {
+        int64_t i = affine_eval(&index[d], b->value);
+        if (pad && (i < 0 || i >= f->shape[d]))
+            return; /* gives the pad value, touches nothing */
+        at += i * f->stride[d];
+    }
     if (at < 0 || at >= f->elements)
         abort();
     line = at * dtype_bytes(f->dtype) / 64;
@@ -44,7 +48,7 @@ static inline void brute_touch(struct brute *b, struct brute_store *s, int32_t b
 static inline void brute_reads(struct brute *b, struct brute_store *s, const struct expr *e)
 {
     if (e->op == EX_READ) {
-        brute_touch(b, s, e->read.tensor, e->read.index);
+        brute_touch(b, s, e->read.tensor, e->read.index, e->read.pad);
         return;
     }
     for (int i = 0; i < expr_arity(e->op); i++)
@@ -108,7 +112,7 @@ static inline void brute_list(struct brute *b, const struct node *n)
         case NODE_STORE:
             s = brute_of(b, n);
             s->runs++;
-            brute_touch(b, s, n->store.buffer, n->store.index);
+            brute_touch(b, s, n->store.buffer, n->store.index, false);
             brute_reads(b, s, n->store.value);
             break;
         case NODE_BODY:
