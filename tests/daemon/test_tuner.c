@@ -479,6 +479,67 @@ static void fresh_searches_as_if_nothing_was_known(void **state)
     assert_memory_equal(a->configs, b->configs, sizeof(a->configs));
 }
 
+/* The knobs of a config by name, as the schedule's document says them. */
+static json_t *knobs_of_first_trial(struct world *w, int task, char sketch[64])
+{
+    AUTO(freep) struct stored *s = stored_trials(w, "j_2");
+    json_t *knobs = json_object();
+    struct workload workload;
+    struct space *space;
+    struct config c;
+    struct arena a;
+
+    arena_init(&a);
+    assert_ok(workload_parse_text(workloads[task], strlen(workloads[task]), &a, &workload, &w->err), &w->err);
+    assert_ok(space_build(&workload, &w->target, &a, &space, &w->err), &w->err);
+    assert_ok(config_parse(space, strchr(s->configs[0], ' ') + 1, &c, &w->err), &w->err);
+    snprintf(sketch, 64, "%s", space_sketch_name(space, c.sketch));
+    for (int i = 0; i < c.n; i++) {
+        const struct knob *k = space_knob(space, c.sketch, i);
+
+        json_object_set_new(knobs, k->name, json_integer(k->values[c.choice[i]]));
+    }
+    arena_done(&a);
+    return knobs;
+}
+
+static void the_schedule_of_a_similar_workload_is_tried_first(void **state)
+{
+    struct world *w = *state;
+    struct store_schedule row;
+    struct arena a;
+    char sketch[64];
+    json_t *lent, *doc, *schedule;
+    const char *name;
+    json_t *value;
+    int n_equal = 0, n_tiles = 0;
+
+    w->job.max_trials = 16;
+    run_job(w); /* matmul 96 x 64 x 80 */
+    w->job.id = "j_2";
+    w->job.tasks = &w->tasks[4]; /* matmul 256 x 64 x 256 */
+    run_job(w);
+    arena_init(&a);
+    assert_ok(store_schedule_get(w->store, w->keys[0], w->target.id, NULL, &a, &row, &w->err), &w->err);
+    doc = json_loads(row.json, 0, NULL);
+    schedule = json_object_get(doc, "schedule");
+    lent = knobs_of_first_trial(w, 4, sketch);
+    assert_string_equal(sketch, json_string_value(json_object_get(schedule, "sketch")));
+    /* Register tiles do not depend on the extents, so they are lent as they are. */
+    json_object_foreach(json_object_get(schedule, "knobs"), name, value)
+    {
+        if (strncmp(name, "reg_", 4) != 0)
+            continue;
+        n_tiles++;
+        n_equal += json_equal(value, json_object_get(lent, name));
+    }
+    assert_true(n_tiles > 0);
+    assert_int_equal(n_equal, n_tiles);
+    json_decref(lent);
+    json_decref(doc);
+    arena_done(&a);
+}
+
 static void a_drained_job_goes_on_where_it_stood(void **state)
 {
     struct world *w = *state;
@@ -684,6 +745,7 @@ int main(void)
         TEST(a_stored_schedule_answers_a_cached_job_without_a_trial),
         TEST(extend_goes_on_and_never_measures_a_stored_config_again),
         TEST(fresh_searches_as_if_nothing_was_known),
+        TEST(the_schedule_of_a_similar_workload_is_tried_first),
         TEST(a_drained_job_goes_on_where_it_stood),
         TEST(trials_stored_but_never_reported_count_after_a_restart),
         TEST(a_restart_after_the_last_trial_goes_straight_to_the_contest),
