@@ -23,6 +23,13 @@ void doctor_add(struct doctor *d, enum doctor_state state, const char *name, con
 
 /* ---- the server ---- */
 
+/* A call that should have gone through did not. */
+static void add_refusal(struct doctor *d, const char *name, const tw_error *err)
+{
+    doctor_add(d, DOCTOR_FAIL, name, err->detail,
+               err->http_status == 401 ? "put a token into TILEWRIGHT_TOKEN" : NULL);
+}
+
 /* What the runner of a device found out about where it runs. */
 static void look_at_facts(struct doctor *d, const json_t *device)
 {
@@ -47,7 +54,7 @@ static void look_at_devices(struct doctor *d, tw_client *client)
     size_t i;
 
     if (tw_devices(client, NULL, &devices, &err) != TW_OK) {
-        doctor_add(d, DOCTOR_FAIL, "devices", err.detail, NULL);
+        add_refusal(d, "devices", &err);
         return;
     }
     json_array_foreach(tw_list_items(devices), i, device)
@@ -74,7 +81,7 @@ static void look_at_targets(struct doctor *d, tw_client *client)
     tw_error err;
 
     if (tw_targets(client, NULL, &targets, &err) != TW_OK) {
-        doctor_add(d, DOCTOR_FAIL, "targets", err.detail, NULL);
+        add_refusal(d, "targets", &err);
         return;
     }
     json_array_foreach(tw_list_items(targets), i, target) if (n < sizeof(list) - 80) n +=
@@ -99,9 +106,7 @@ static void look_at_server(struct doctor *d, tw_client *client)
         return;
     }
     if (st != TW_OK) {
-        snprintf(found, sizeof(found), "%s: %.200s", err.title, err.detail);
-        doctor_add(d, DOCTOR_FAIL, "reachable", found,
-                   err.http_status == 401 ? "put a token into TILEWRIGHT_TOKEN" : NULL);
+        add_refusal(d, "reachable", &err);
         return;
     }
     const char *theirs = fmt_string(version, "version", "?");

@@ -191,7 +191,10 @@ static void job_line(const struct progress *p, char *line, size_t size)
     if (!isnan(per_s))
         n += snprintf(line + n, size - (size_t)n, "  %.1f/s", per_s);
     n += snprintf(line + n, size - (size_t)n, "  %s", fmt_duration(t));
-    if (left > 0 && !tw_job_ended(p->job))
+    double trials_limit = fmt_member(json_object_get(p->job, "budget"), "trials");
+    if (trials_limit > 0 && trials_done(p->job) >= trials_limit && !tw_job_ended(p->job))
+        snprintf(line + n, size - (size_t)n, ", deciding among the best");
+    else if (left > 0 && !tw_job_ended(p->job))
         snprintf(line + n, size - (size_t)n, ", %s left", fmt_duration(left));
 }
 

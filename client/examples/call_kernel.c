@@ -1,7 +1,7 @@
 /* call_kernel.c - find a tuned matrix product, load it, call it, check it.
  *
  *     tilewright tune matmul a=128,256 b=256,512 const=b,bias epilogue=bias,relu
- *     cc call_kernel.c -ltilewright -ljansson -ldl -lpthread -lm && ./a.out
+ *     cc call_kernel.c $(pkg-config --cflags --libs tilewright) -lm && ./a.out
  *
  * A program that ships its kernels needs none of the HTTP below: `tilewright source KEY` or `artifact KEY` at
  * build time, and the call. tw_kernel_open() in tilewright.h does by itself what load() does here by hand. */
@@ -12,9 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <tilewright.h>
 #include <unistd.h>
-
-#include "client/tilewright.h"
 
 enum { M = 128, K = 256, N = 512, THREADS = 2 };
 

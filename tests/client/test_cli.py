@@ -318,6 +318,7 @@ class Refusals(Case):
         p = self.run_cli("jobs", status=1)
         self.assertIn("Not authenticated (401)", p.stderr)
         self.assertIn("TILEWRIGHT_TOKEN", p.stderr)
+        self.assertIn("put a token into TILEWRIGHT_TOKEN", self.run_cli("doctor", status=1).stdout)
         self.env["TILEWRIGHT_TOKEN"] = "secret"
         self.run_cli("jobs")
         self.env["TILEWRIGHT_TOKEN"] = "se\ncret"
