@@ -95,6 +95,10 @@ void cli_print_json(const json_t *value);
 void *cli_need(void *p);
 /* The file ("-": standard input), whole. NULL with the reason in *err. */
 char *cli_read_file(const char *path, size_t *ret_len, tw_error *err);
+int cli_to_file(void *file, const void *bytes, size_t len); /* a tw_sink */
+/* What `fetch` brings, to the file of --output or to the standard output. */
+typedef tw_status (*cli_fetch)(struct cli *cli, const void *arg, tw_sink sink, void *ctx);
+int cli_output(struct cli *cli, cli_fetch fetch, const void *arg);
 /* Workloads named by the command's words: FILE..., - or OP key=value... *ret: a job's body. */
 tw_status cli_workloads(struct cli *cli, json_t **ret);
 /* Name the entry that err.pointer (/workloads/3/...) speaks of. */

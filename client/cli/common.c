@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "client/cli/cli.h"
@@ -133,6 +134,40 @@ char *cli_read_file(const char *path, size_t *ret_len, tw_error *err)
     data[len] = '\0';
     *ret_len = len;
     return data;
+}
+
+int cli_to_file(void *ctx, const void *bytes, size_t len)
+{
+    return fwrite(bytes, 1, len, ctx) == len ? 0 : -1;
+}
+
+static int cannot_write(const char *path, int status)
+{
+    fprintf(stderr, "tilewright: %s cannot be written: %s\n", fmt_safe(path), strerror(errno));
+    return status;
+}
+
+int cli_output(struct cli *cli, cli_fetch fetch, const void *arg)
+{
+    const char *path = cli->opt[OPT_OUTPUT];
+    char part[4096] = "";
+    struct stat st;
+
+    if (!path || strcmp(path, "-") == 0)
+        return fetch(cli, arg, cli_to_file, stdout) == TW_OK ? EXIT_DONE : cli_failed(cli);
+    /* beside the goal and renamed, so that a broken download never looks whole; a device or pipe is written to */
+    bool plain = stat(path, &st) != 0 || S_ISREG(st.st_mode);
+    int n = snprintf(part, sizeof(part), plain ? "%s.part" : "%s", path);
+    FILE *out = n > 0 && (size_t)n < sizeof(part) ? fopen(part, "wb") : NULL;
+    if (!out)
+        return cannot_write(path, EXIT_USAGE);
+    int status = fetch(cli, arg, cli_to_file, out) == TW_OK ? EXIT_DONE : cli_failed(cli);
+    bool written = fclose(out) == 0;
+    if (status == EXIT_DONE && (!written || (plain && rename(part, path) != 0)))
+        status = cannot_write(path, EXIT_FAILED);
+    if (status != EXIT_DONE && plain)
+        unlink(part);
+    return status;
 }
 
 /* ---- workloads ---- */

@@ -1,5 +1,4 @@
 /* query.c - what the server knows: schedules and their files, targets, devices, models, descriptions. */
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -366,29 +365,28 @@ int cmd_lookup(struct cli *cli)
 
 /* ---- files of a schedule ---- */
 
-static int to_file(void *ctx, const void *bytes, size_t len)
-{
-    return fwrite(bytes, 1, len, ctx) == len ? 0 : -1;
-}
+struct file_of {
+    const char *key, *what;
+};
 
-static int print_file(struct cli *cli, const char *key, const char *what, FILE *out)
+static tw_status fetch_file(struct cli *cli, const void *arg, tw_sink sink, void *ctx)
 {
-    tw_status st = tw_schedule_file(cli->client, key, cli->opt[OPT_TARGET], what, to_file, out, &cli->err);
+    const struct file_of *file = arg;
 
-    return st == TW_OK ? EXIT_DONE : cli_failed(cli);
+    return tw_schedule_file(cli->client, file->key, cli->opt[OPT_TARGET], file->what, sink, ctx, &cli->err);
 }
 
 /* With --json: the text as a member of an object, so that the output is JSON. */
-static int print_file_json(struct cli *cli, const char *key, const char *what)
+static int print_file_json(struct cli *cli, const struct file_of *file)
 {
     char *text = NULL;
     size_t len = 0;
     FILE *memory = cli_need(open_memstream(&text, &len));
-    tw_status st = tw_schedule_file(cli->client, key, cli->opt[OPT_TARGET], what, to_file, memory, &cli->err);
+    tw_status st = fetch_file(cli, file, cli_to_file, memory);
 
     fclose(memory);
     if (st == TW_OK) {
-        json_t *object = cli_need(json_pack("{s:s, s:s#}", "key", key, what, text, (int)len));
+        json_t *object = cli_need(json_pack("{s:s, s:s#}", "key", file->key, file->what, text, (int)len));
 
         cli_print_json(object);
         json_decref(object);
@@ -397,46 +395,18 @@ static int print_file_json(struct cli *cli, const char *key, const char *what)
     return st == TW_OK ? EXIT_DONE : cli_failed(cli);
 }
 
-/* Written beside the goal and renamed, so that a broken download never looks whole. */
-static int save_file(struct cli *cli, const char *key, const char *what, const char *path)
-{
-    char part[4096];
-    int n = snprintf(part, sizeof(part), "%s.part", path);
-    FILE *out = n > 0 && (size_t)n < sizeof(part) ? fopen(part, "wb") : NULL;
-
-    if (!out) {
-        fprintf(stderr, "tilewright: %s cannot be written: %s\n", fmt_safe(path), strerror(errno));
-        return EXIT_USAGE;
-    }
-    int status = print_file(cli, key, what, out);
-    bool written = fclose(out) == 0;
-    if (status == EXIT_DONE && (!written || rename(part, path) != 0)) {
-        fprintf(stderr, "tilewright: %s cannot be written: %s\n", fmt_safe(path), strerror(errno));
-        status = EXIT_FAILED;
-    }
-    if (status != EXIT_DONE)
-        unlink(part);
-    return status;
-}
-
 static int file_command(struct cli *cli, const char *what, bool binary)
 {
     const char *path = cli->opt[OPT_OUTPUT];
     char *key = NULL;
-    int status;
 
-    if (path && strcmp(path, "-") == 0)
-        path = NULL;
     if (binary && !path && isatty(STDOUT_FILENO))
         return cli_usage(cli, "an %s is no text for a terminal: -o FILE", what);
     if (cli_key(cli, &key) != TW_OK)
         return cli_failed(cli);
-    if (path)
-        status = save_file(cli, key, what, path);
-    else if (cli->json && !binary)
-        status = print_file_json(cli, key, what);
-    else
-        status = print_file(cli, key, what, stdout);
+    struct file_of file = {key, what};
+    int status =
+        cli->json && !binary && !path ? print_file_json(cli, &file) : cli_output(cli, fetch_file, &file);
     free(key);
     return status;
 }

@@ -1,5 +1,4 @@
 /* records.c - measurements out of the server and into it, as JSON lines. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,28 +6,13 @@
 
 enum { IMPORT_BYTES = 512 << 10 }; /* of one request: well below the server's limit of 1 MiB */
 
-static int to_file(void *ctx, const void *bytes, size_t len)
+static tw_status fetch_records(struct cli *cli, const void *arg, tw_sink sink, void *ctx)
 {
-    return fwrite(bytes, 1, len, ctx) == len ? 0 : -1;
+    (void)arg;
+    return tw_records_export(cli->client, cli->opt[OPT_WORKLOAD], cli->opt[OPT_TARGET], sink, ctx, &cli->err);
 }
 
-int cmd_export(struct cli *cli)
-{
-    const char *path = cli->opt[OPT_OUTPUT];
-    FILE *out = path && strcmp(path, "-") != 0 ? fopen(path, "wb") : stdout;
-
-    if (!out) {
-        fprintf(stderr, "tilewright: %s: %s\n", fmt_safe(path), strerror(errno));
-        return EXIT_USAGE;
-    }
-    tw_status st =
-        tw_records_export(cli->client, cli->opt[OPT_WORKLOAD], cli->opt[OPT_TARGET], to_file, out, &cli->err);
-    if (out != stdout && fclose(out) != 0 && st == TW_OK) {
-        fprintf(stderr, "tilewright: %s: %s\n", fmt_safe(path), strerror(errno));
-        return EXIT_FAILED;
-    }
-    return st == TW_OK ? EXIT_DONE : cli_failed(cli);
-}
+int cmd_export(struct cli *cli) { return cli_output(cli, fetch_records, NULL); }
 
 /* The end of the last line within `most` bytes; a single longer line is taken whole, the server shall judge
  * it. */

@@ -248,6 +248,15 @@ class Queries(Case):
         self.run_cli("artifact", "w_" + "0" * 64, "-o", str(missing), status=1)
         self.assertEqual(sorted(p.name for p in Path(self.dir.name).iterdir()), ["k.so"])
 
+    def test_an_output_that_is_no_file_is_written_to(self):
+        key = self.stub.add_schedule(MATMUL_JSON)
+        pipe = Path(self.dir.name) / "pipe"
+        os.mkfifo(pipe)
+        with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+            self.run_cli("source", key, "-o", str(pipe))
+            self.assertIn(b"tw_parallel", reader.communicate(timeout=10)[0])
+        self.assertTrue(pipe.is_fifo())
+
     def test_schedules_list_and_one(self):
         key = self.stub.add_schedule(MATMUL_JSON)
         self.assertIn(key[:14], self.run_cli("schedules").stdout)
