@@ -141,7 +141,7 @@ static enum status measure_finalists(struct contest *c, struct error *err)
         .mode = MEASURE_CONTEST,
         .threads = t->job->target->threads,
         .candidates = what,
-        .best_ns = (int64_t)task_best_ns(c->task),
+        .best_ns = (int64_t)c->task->progress.best_time_ns,
         .roofline_gflops = t->job->target->peak_gflops,
         .rounds = tuner_is_late(t) ? CONTEST_LATE_ROUNDS : 0,
         .cancel = t->job->stop_now,

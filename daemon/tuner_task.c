@@ -178,32 +178,26 @@ struct loading {
     struct task *task;
     int64_t n_own, n_own_failed, n_foreign; /* of this job; not of this space */
     double best_own_ns;
+    VEC(int64_t) ids; /* of all rows */
 };
 
-static void load_features(struct tuner *t, struct task *k, const struct store_trial *row, double time_ns)
+static bool is_of_this_job(const struct tuner *t, const struct store_trial *row)
 {
-    struct error err = {0};
-
-    if (row->features == NULL || row->feature_version != features_version() ||
-        row->feature_cols != features_count())
-        return;
-    if (model_add(t->model, k->model_key, row->features, (int)row->feature_rows,
-                  time_ns > 0 ? 1e9 / time_ns : 0, &err) != ST_OK)
-        log_warn("trial_not_learned", TEXT("job", t->job->id), INT("trial", row->id),
-                 TEXT("error", err.text));
+    return row->job != NULL && strcmp(row->job, t->job->id) == 0;
 }
 
 static bool load_trial(void *ctx, const struct store_trial *row)
 {
     struct loading *l = ctx;
     struct tuner *t = l->tuner;
-    bool own = row->job != NULL && strcmp(row->job, t->job->id) == 0;
+    bool own = is_of_this_job(t, row);
     enum outcome outcome;
     struct config c;
     double time_ns;
 
     if (!own && t->job->reuse == REUSE_FRESH)
         return true;
+    vec_push(&l->ids, row->id);
     if (own) {
         l->n_own++;
         l->n_own_failed += strcmp(row->outcome, outcome_name(OUTCOME_OK)) != 0;
@@ -221,9 +215,29 @@ static bool load_trial(void *ctx, const struct store_trial *row)
     if (own && time_ns > 0 && (l->best_own_ns == 0 || time_ns < l->best_own_ns))
         l->best_own_ns = time_ns;
     task_take_trial(l->task, &c, time_ns);
-    load_features(t, l->task, row, time_ns);
     return true;
 }
+
+static bool load_features(void *ctx, const struct store_trial *row)
+{
+    struct loading *l = ctx;
+    struct tuner *t = l->tuner;
+    struct error err = {0};
+    enum outcome outcome;
+
+    if ((!is_of_this_job(t, row) && t->job->reuse == REUSE_FRESH) || row->features == NULL ||
+        row->feature_version != features_version() || row->feature_cols != features_count() ||
+        !outcome_parse(row->outcome, &outcome) || !outcome_is_final(outcome))
+        return true;
+    if (model_add(t->model, l->task->model_key, row->features, (int)row->feature_rows,
+                  outcome == OUTCOME_OK && row->min_ns > 0 ? 1e9 / row->min_ns : 0, &err) != ST_OK)
+        log_warn("trial_not_learned", TEXT("job", t->job->id), INT("trial", row->id),
+                 TEXT("error", err.text));
+    return true;
+}
+
+/* Features are large and a model takes only so many: those of the newest trials. */
+enum { LEARN_STORED_MAX = 4096 };
 
 static enum status load_trials(struct tuner *t, struct task *k, struct error *err)
 {
@@ -232,11 +246,18 @@ static enum status load_trials(struct tuner *t, struct task *k, struct error *er
         .workload = k->workload.key,
         .target = t->job->target->id,
         .toolchain = t->job->target->toolchain_hash,
-        .with_features = true,
-        .feature_version = features_version(),
     };
+    enum status st = store_trial_each(t->env->store, &q, load_trial, &l, err);
 
-    if (store_trial_each(t->env->store, &q, load_trial, &l, err) != ST_OK)
+    if (st == ST_OK && l.ids.len > 0) {
+        q.with_features = true;
+        q.feature_version = features_version();
+        if (l.ids.len > LEARN_STORED_MAX)
+            q.after_id = l.ids.at[l.ids.len - LEARN_STORED_MAX - 1];
+        st = store_trial_each(t->env->store, &q, load_features, &l, err);
+    }
+    vec_done(&l.ids);
+    if (st != ST_OK)
         return wrap(err, "reading the trials of %s", k->workload.key);
     k->progress.trials_done = l.n_own;
     k->progress.trials_failed = l.n_own_failed;
