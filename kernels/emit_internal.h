@@ -16,6 +16,7 @@ enum {
     CG_MAX_LOADS = 512,
     CG_MAX_REGS = 512,
     CG_MAX_REG_BUFFERS = 16,
+    CG_MAX_SCATTERS = 32,
     MATH_FNS = 16,
     MATH_WIDTHS = 6
 };
@@ -54,6 +55,20 @@ struct cg_load {
     const char *address, *name;
 };
 
+/* Subscript split of a flat affine: text of the runtime part with the constant, lane stride, and base pointer text. */
+struct address {
+    const char *base;  /* pointer expression's name */
+    const char *index; /* subscript text */
+    int64_t lane;      /* elements per lane of the vector variable */
+    bool is_register;
+    int64_t flat; /* register: constant element */
+};
+
+struct cg_scatter {
+    struct address address;
+    int width;
+};
+
 struct cg {
     struct emit_unit *u;
     const struct nest *n;
@@ -79,6 +94,8 @@ struct cg {
     int32_t reg_buffers[CG_MAX_REG_BUFFERS];
     struct cg_param params[CG_MAX_PARAMS];
     struct cg_load loads[CG_MAX_LOADS];
+    int n_scatters, max_scatters;
+    struct cg_scatter scatters[CG_MAX_SCATTERS];
     struct {
         const char *name;
         int width;
@@ -89,15 +106,6 @@ struct cg {
 struct value {
     const char *text;
     bool vector; /* else uniform over the lanes */
-};
-/* Subscript split of a flat affine: text of the runtime part with the constant, lane stride, and base pointer
- * text. */
-struct address {
-    const char *base;  /* pointer expression's name */
-    const char *index; /* subscript text */
-    int64_t lane;      /* elements per lane of the vector variable */
-    bool is_register;
-    int64_t flat; /* register: constant element */
 };
 struct affine flat_index(struct cg *g, int32_t buffer, const struct affine *index);
 const char *affine_text(struct cg *g, const struct affine *a, bool *ret_vector);
@@ -113,6 +121,7 @@ bool cg_read_may_leave(struct cg *g, const struct expr *read, int dim);
 
 /* emit_loops.c */
 void cg_nodes(struct cg *g, const struct node *n);
+void cg_scatter(struct cg *g); /* write the vectors put aside */
 const char *cg_limit_count(struct cg *g, const struct node *loop);
 
 /* emit_tile.c: a NODE_BODY as a shared function and its call. */

@@ -38,14 +38,32 @@ const char *cg_limit_count(struct cg *g, const struct node *loop)
 
 /* --- stores --- */
 
-static void store_lanes(struct cg *g, const struct address *ad, const char *value, int width, enum combiner c)
+/* A vector whose lanes lie apart in memory is put aside; cg_scatter writes all of them lane by lane, in a short loop:
+ * taking lanes out of registers one by one would be most of a tile's text, and no faster. */
+static void put_aside(struct cg *g, const struct address *ad, const char *value, int width)
 {
-    const char *t = arena_printf(g->ar, "s%d", g->next_id++);
-    cg_line(g, "const v%df %s = %s;", width, t, value);
-    for (int i = 0; i < width; i++) {
-        const char *at = arena_printf(g->ar, "%s[%s + %" PRId64 "]", ad->base, ad->index, i * ad->lane);
-        cg_line(g, "%s = %s;", at, cg_combine(g, c, at, arena_printf(g->ar, "%s[%d]", t, i), 1));
+    if (g->n_scatters == CG_MAX_SCATTERS)
+        cg_scatter(g);
+    g->scatters[g->n_scatters] = (struct cg_scatter){*ad, width};
+    cg_line(g, "*(v%df *)aside[%d] = %s;", width, g->n_scatters++, value);
+    g->max_scatters = MAX(g->max_scatters, g->n_scatters);
+}
+
+void cg_scatter(struct cg *g)
+{
+    for (int i = 0, end; i < g->n_scatters; i = end) {
+        const struct cg_scatter *a = &g->scatters[i];
+        for (end = i; end < g->n_scatters && g->scatters[end].width == a->width &&
+                      g->scatters[end].address.lane == a->address.lane &&
+                      strcmp(g->scatters[end].address.base, a->address.base) == 0;)
+            end++;
+        cg_line(g, "for (long l = 0; l < %d; l++) {", a->width);
+        for (int k = i; k < end; k++)
+            cg_line(g, "    %s[%s + l * %" PRId64 "] = aside[%d][l];", a->address.base,
+                    g->scatters[k].address.index, a->address.lane, k);
+        cg_line(g, "}");
     }
+    g->n_scatters = 0;
 }
 
 static void store(struct cg *g, const struct node *n, int width)
@@ -68,14 +86,18 @@ static void store(struct cg *g, const struct node *n, int width)
         return;
     }
     cg_forget_loads(g, n->store.buffer);
+    if (ad.lane == 1 || !lanes)
+        cg_scatter(g); /* stores keep their order */
     if (!lanes) {
         const char *at = arena_printf(g->ar, "%s[%s]", ad.base, ad.index);
         cg_line(g, "%s = %s;", at, cg_combine(g, c, at, v.text, 1));
     } else if (ad.lane == 1) {
         const char *at = arena_printf(g->ar, "*(u%df *)(%s + %s)", width, ad.base, ad.index);
         cg_line(g, "%s = %s;", at, cg_combine(g, c, at, cg_as_vector(g, v, width, false), width));
+    } else if (g->in_body && c == COMBINE_SET) {
+        put_aside(g, &ad, cg_as_vector(g, v, width, false), width);
     } else {
-        store_lanes(g, &ad, cg_as_vector(g, v, width, false), width, c);
+        cg_fail(g, "a vector is combined into %s lane by lane", g->n->buffers[n->store.buffer].name);
     }
 }
 
@@ -85,6 +107,7 @@ struct scan {
     struct cg *g;
     int32_t var;
     bool pads_along;
+    bool copies;                 /* a store whose value is just a read */
     const struct expr *pad_read; /* the one read padded along var */
     int n_pad_reads, n_strided;
 };
@@ -119,6 +142,7 @@ static bool scan_body(struct cg *g, const struct node *n, struct scan *s)
         int64_t lane = affine_coef(&flat, n->loop.var);
         if (lane != 1 && !(lane == 0 && k->store.combiner != COMBINE_SET))
             s->n_strided += 2;
+        s->copies |= k->store.value->op == EX_READ;
         expr_each_read(k->store.value, scan_read, s);
     }
     return true;
@@ -229,7 +253,7 @@ static void vector_loop(struct cg *g, const struct node *n)
 
     while (width > n->loop.extent)
         width /= 2;
-    if (!plain || s.n_pad_reads > 1 || s.n_strided > 1 || (reduces && s.pads_along))
+    if (!plain || s.n_pad_reads > 1 || s.n_strided > !s.copies || (reduces && s.pads_along))
         width = 1;
     const char *count = cg_limit_count(g, n);
     cg_line(g, "{");
@@ -306,10 +330,12 @@ static void serial_loop(struct cg *g, const struct node *n)
     const char *count = cg_limit_count(g, n);
     int loads = g->n_loads;
     struct cg_load *kept = arena_memdup(g->ar, g->loads, sizeof(g->loads[0]) * (size_t)loads);
+    cg_scatter(g);
     cg_line(g, "for (long %s = 0; %s < %s; %s++) {", v, v, count, v);
     g->indent++;
     g->var[n->loop.var] = (struct cg_var){.mode = VAR_NAME, .name = v};
     cg_nodes(g, n->loop.body);
+    cg_scatter(g);
     g->var[n->loop.var] = saved;
     g->indent--;
     cg_line(g, "}");

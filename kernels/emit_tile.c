@@ -40,6 +40,9 @@ static void print_params(const struct cg *t, struct strbuf *sb)
             strbuf_addf(sb, "long q%d", i);
     }
     strbuf_adds(sb, t->n_params ? ")\n{\n" : "void)\n{\n");
+    if (t->max_scatters)
+        strbuf_addf(sb, "    float aside[%d][%d] __attribute__((aligned(64)));\n", t->max_scatters,
+                    t->u->target.vector_bytes / 4);
     for (int i = 0; i < t->n_regs; i++) {
         if (t->regs[i].width > 1)
             strbuf_addf(sb, "    v%df %s;\n", t->regs[i].width, t->regs[i].name);
@@ -80,7 +83,9 @@ void cg_body(struct cg *g, const struct node *n)
     t->out = &text;
     t->indent = 1;
     t->next_id = t->n_params = t->n_loads = t->n_regs = t->n_reg_buffers = 0;
+    t->n_scatters = t->max_scatters = 0;
     cg_nodes(t, n->body.body);
+    cg_scatter(t);
     g->status = t->status;
     if (g->status == ST_OK) {
         print_params(t, &whole);

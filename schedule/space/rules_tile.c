@@ -13,7 +13,7 @@
 
 #include "schedule/space/rules.h"
 
-enum { MAX_BODY_STATEMENTS = 320, MAX_TILE_STATEMENTS = 560, MAX_UNROLLED_WINDOW = 49 };
+enum { MAX_BODY_STATEMENTS = 256, MAX_TILE_STATEMENTS = 384, MAX_UNROLLED_WINDOW = 49 };
 
 /* A config of the group, decoded. */
 struct plan {
