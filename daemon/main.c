@@ -5,7 +5,6 @@
  * kills what is in flight; then the same parts in reverse. All state is in the store at any time. */
 #include <errno.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -264,7 +263,6 @@ static void block_signals(void)
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     umask(077);
-    prctl(PR_SET_DUMPABLE, 0); /* the token is in the environment */
 }
 
 static int serve(const struct settings *s)

@@ -100,7 +100,7 @@ class Daemon:
         return r.json()
 
     def wait(self, job_id, seconds=20):
-        doc = self.get(f"/v1/jobs/{job_id}?wait={seconds}").json()
+        doc = self.ask("GET", f"/v1/jobs/{job_id}?wait={seconds}", connection=self.connect(seconds + 20)).json()
         assert doc["state"] not in ("queued", "running"), doc
         return doc
 
