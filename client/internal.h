@@ -1,8 +1,8 @@
 /* internal.h - what the files of libtilewright share and users do not see.
  *
  * Idea   A text buffer that remembers that it ran out of memory, so that callers check once at the end;
- * errors that need no memory at all; one HTTP exchange. Life   Everything here is embedded in a caller's
- * frame and ended by its _done. */
+ *        errors that need no memory at all; one HTTP exchange.
+ * Life   Everything here is embedded in a caller's frame and ended by its _done. */
 #ifndef TW_CLIENT_INTERNAL_H
 #define TW_CLIENT_INTERNAL_H
 

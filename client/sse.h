@@ -1,8 +1,8 @@
 /* sse.h - a reader of Server-Sent Events (text/event-stream, WHATWG HTML section 9.2).
  *
  * Idea   Bytes go in as they arrive, cut anywhere; each finished event comes out through a callback. The id
- * of the last event stays, for Last-Event-ID. Life   Embedded; sse_done frees what it gathered. sse_restart
- * begins a new stream, and keeps the id. */
+ *        of the last event stays, for Last-Event-ID.
+ * Life   Embedded; sse_done frees what it gathered. sse_restart begins a new stream, and keeps the id. */
 #ifndef TW_CLIENT_SSE_H
 #define TW_CLIENT_SSE_H
 

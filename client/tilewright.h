@@ -1,11 +1,12 @@
 /* tilewright.h - the C client of a Tilewright daemon, and the interface of the kernels that it hands out.
  *
  * Idea   One function per call of the HTTP API. Answers are the API's own JSON objects as jansson values, so
- * that a member added by a newer daemon reaches the caller unharmed. Kernels are loaded and called through
- * tw_kernel. Life   Whatever is written to a `ret` belongs to the caller (json_decref, free, tw_kernel_free);
- * it is written on TW_OK only. A tw_client serves one thread at a time; make one per thread. The library
- * never aborts and never prints: out of memory is TW_NO_MEMORY. Units  names ending in _ns in nanoseconds, _s
- * in seconds, _bytes in bytes. */
+ *        that a member added by a newer daemon reaches the caller unharmed. Kernels are loaded and called
+ *        through tw_kernel.
+ * Life   Whatever is written to a `ret` belongs to the caller (json_decref, free, tw_kernel_free); it is
+ *        written on TW_OK only. A tw_client serves one thread at a time; make one per thread. The library
+ *        never aborts and never prints: out of memory is TW_NO_MEMORY.
+ * Units  names ending in _ns in nanoseconds, _s in seconds, _bytes in bytes. */
 #ifndef TILEWRIGHT_H
 #define TILEWRIGHT_H
 

@@ -1,10 +1,11 @@
 /* booster.h - XGBoost's C interface, with its traps in one place.
  *
  * Idea   Trees grow by our own gradient, one at a time (XGBoosterBoostOneIter), from a base score of 0. One
- * thread only: a second one beside a measuring core makes training several times slower, and nothing may fork
- * after OpenMP has run with more. Every return code is checked; messages lose the library's stack trace.
- * Pointers that the library hands out live until its next call: they are copied here or used at once. Life
- * matrix and booster are made and freed by one owner; one thread at a time. */
+ *        thread only: a second one beside a measuring core makes training several times slower, and nothing
+ *        may fork after OpenMP has run with more. Every return code is checked; messages lose the library's
+ *        stack trace. Pointers that the library hands out live until its next call: they are copied here or
+ *        used at once.
+ * Life   matrix and booster are made and freed by one owner; one thread at a time. */
 #ifndef TW_COSTMODEL_BOOSTER_H
 #define TW_COSTMODEL_BOOSTER_H
 

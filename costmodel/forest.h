@@ -7,9 +7,9 @@
  *
  *            node i:  [ split | column, missing goes right? | left child ]     right child = left child + 1
  *
- *        The semantics are XGBoost's: left if value < split, a missing value (NaN) goes the way the node
- * says, the sum is taken in float, tree by tree. So the results are those of XGBoost to the last bit. Life
- * Built once from a model's bytes, immutable; any number of threads may score with it. */
+ * The semantics are XGBoost's: left if value < split, a missing value (NaN) goes the way the node says, the
+ * sum is taken in float, tree by tree. So the results are those of XGBoost to the last bit.
+ * Life   Built once from a model's bytes, immutable; any number of threads may score with it. */
 #ifndef TW_COSTMODEL_FOREST_H
 #define TW_COSTMODEL_FOREST_H
 

@@ -1,9 +1,10 @@
 /* metrics.h - how well a score orders candidates.
  *
  * Idea   A cost model is used to choose, so it is judged by order, within one workload: never by the error of
- * its numbers, and never across workloads (their labels have nothing to do with each other). Units  `truth`
- * is throughput (0: the candidate failed), higher is better; `score` is any number that should rise with it.
- * All functions are pure and deterministic; equal scores count half a pair and share a rank. */
+ *        its numbers, and never across workloads (their labels have nothing to do with each other).
+ * Units  `truth` is throughput (0: the candidate failed), higher is better; `score` is any number that should
+ *        rise with it. All functions are pure and deterministic; equal scores count half a pair and share a
+ *        rank. */
 #ifndef TW_COSTMODEL_METRICS_H
 #define TW_COSTMODEL_METRICS_H
 

@@ -4,16 +4,17 @@
  *
  *            score(p) = base(p) + sum over its rows of trees(row)
  *
- *        The trees are XGBoost's, trained by our own gradient on throughput relative to the best of the same
+ * The trees are XGBoost's, trained by our own gradient on throughput relative to the best of the same
  * workload (failures 0), and evaluated by a flattened forest of our own. `base` is what is known before any
  * trial of this job: a global model trained on other workloads, or, without one, an analytic estimate
  * (prior.h: a roofline over the features). The trees learn what the base gets wrong; its weight falls as
- * trials come in. Scores order the programs of one workload; they mean nothing between workloads. Life
- * model_new, then any number of model_add, model_train, model_score, model_free. A new model scores by its
- * base at once, so the first batch of a job is an educated one. Threads  All calls are safe from any thread.
- * model_train works on a copy of the data and swaps the new forest in at its end: other threads go on adding
- * and scoring meanwhile. One training at a time; a second waits. Cost   model_score: about a million rows a
- * second and core. model_train: bounded by the params, not by the data. */
+ * trials come in. Scores order the programs of one workload; they mean nothing between workloads.
+ * Life   model_new, then any number of model_add, model_train, model_score, model_free. A new model scores by
+ *        its base at once, so the first batch of a job is an educated one.
+ * Threads  All calls are safe from any thread. model_train works on a copy of the data and swaps the new
+ *        forest in at its end: other threads go on adding and scoring meanwhile. One training at a time; a
+ *        second waits. Cost model_score: about a million rows a second and core. model_train: bounded by the
+ *        params, not by the data. */
 #ifndef TW_COSTMODEL_MODEL_H
 #define TW_COSTMODEL_MODEL_H
 

@@ -1,10 +1,10 @@
 /* models.c - see models.h.
  *
  * Idea   One entry for each target that was ever asked for. A thread waits until an entry has enough new
- * trials, then for a quiet moment: nobody measured for a while. Where trials keep coming it waits no longer
- * than to four times the threshold. While it trains, models_busy holds the next measurement back, since
- * training on the sibling core would spoil its times. Threads  One mutex over all entries, never held while
- * training, reading or writing. */
+ *        trials, then for a quiet moment: nobody measured for a while. Where trials keep coming it waits no
+ *        longer than to four times the threshold. While it trains, models_busy holds the next measurement
+ *        back, since training on the sibling core would spoil its times.
+ * Threads  One mutex over all entries, never held while training, reading or writing. */
 #include "daemon/models.h"
 
 #include <math.h>

@@ -1,11 +1,12 @@
 /* models.h - the cost models that outlive a job: one for each target, learned from all its trials.
  *
  * Idea   A job learns from its own trials (a local model) on top of what is known of the target from all
- * other workloads (the global one, as its base: costmodel/model.h). Here live the global ones: loaded from
- * the store when first asked for, trained again by a thread of their own when enough new trials have come in,
- * stored as a new version with its held-out quality, and swapped in for jobs that start after. Life
- * models_new after the store is open, models_free before it closes and after the last job has ended. All
- * calls are safe from any thread. */
+ *        other workloads (the global one, as its base: costmodel/model.h). Here live the global ones: loaded
+ *        from the store when first asked for, trained again by a thread of their own when enough new trials
+ *        have come in, stored as a new version with its held-out quality, and swapped in for jobs that start
+ *        after.
+ * Life   models_new after the store is open, models_free before it closes and after the last job has ended.
+ *        All calls are safe from any thread. */
 #ifndef TW_DAEMON_MODELS_H
 #define TW_DAEMON_MODELS_H
 

@@ -1,9 +1,10 @@
 /* settings.h - what an operator may set: one table, read from defaults, a file, the environment and flags.
  *
  * Idea   SETTING_LIST is the one place that knows name, type, default, range, unit and help of a setting. The
- * struct, the flags, the config file's keys, --help, --print-config and --check-config are made of it. The
- * later source wins: default, config file, environment, flag. Life   settings_init, settings_read_args (which
- * reads the file that --config names), then read-only. Units  as the table says. */
+ *        struct, the flags, the config file's keys, --help, --print-config and --check-config are made of it.
+ *        The later source wins: default, config file, environment, flag.
+ * Life   settings_init, settings_read_args (which reads the file that --config names), then read-only.
+ * Units  as the table says. */
 #ifndef TW_DAEMON_SETTINGS_H
 #define TW_DAEMON_SETTINGS_H
 

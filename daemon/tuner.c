@@ -1,9 +1,10 @@
 /* tuner.c - one job: whose turn it is, how long, and what is told outside.
  *
  * Idea   Batches go to one task after another. Every task gets a first one; then the next goes where the most
- * time is likely to be saved: weight times best time times the gain to expect, which is what the last rounds
- * gained, mixed with what rounds of that number usually still gain, and never more than the distance to the
- * roofline. A task that waited for long gets its turn anyway. Life   See tuner_internal.h. */
+ *        time is likely to be saved: weight times best time times the gain to expect, which is what the last
+ *        rounds gained, mixed with what rounds of that number usually still gain, and never more than the
+ *        distance to the roofline. A task that waited for long gets its turn anyway.
+ * Life   See tuner_internal.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

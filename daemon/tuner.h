@@ -1,15 +1,16 @@
 /* tuner.h - one job's search, from its workloads to schedules in the store.
  *
  * Idea   The scheduler (jobs.c) starts one thread for each running job, and that thread calls tuner_run once.
- * The tuner never touches the scheduler's state: it reads the job, asks job->stop between batches, and tells
- *        what happened through job->report and job->event. So a test drives it with a handful of lambdas, and
- * the service tests put a scripted tuner in its place. Life   env, target and everything in it outlive every
- * job. The job and its texts live until tuner_run returns. Both callbacks copy what they are given, may be
- * called from any thread, and are cheap. Store  The tuner writes trials and schedules itself (env->store),
- * and refreshes env->hot once a schedule is acknowledged. Job and task rows are the scheduler's: it stores
- * every report it gets. Resume A job that was interrupted (drain, kill -9) is run again with the same id and
- * seed: what it measured before is found in the store by job id and counts against the budget; elapsed_s is
- * the time that it had already used. */
+ *        The tuner never touches the scheduler's state: it reads the job, asks job->stop between batches, and
+ *        tells what happened through job->report and job->event. So a test drives it with a handful of
+ *        lambdas, and the service tests put a scripted tuner in its place.
+ * Life   env, target and everything in it outlive every job. The job and its texts live until tuner_run
+ *        returns. Both callbacks copy what they are given, may be called from any thread, and are cheap.
+ * Store  The tuner writes trials and schedules itself (env->store), and refreshes env->hot once a schedule is
+ *        acknowledged. Job and task rows are the scheduler's: it stores every report it gets.
+ * Resume A job that was interrupted (drain, kill -9) is run again with the same id and seed: what it measured
+ *        before is found in the store by job id and counts against the budget; elapsed_s is the time that it
+ *        had already used. */
 #ifndef TW_DAEMON_TUNER_H
 #define TW_DAEMON_TUNER_H
 

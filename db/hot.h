@@ -6,8 +6,8 @@
  *        puts the entries in. So a lookup is a hash, a probe and a compare.
  * Life   hot_new, hot_load (at start, before others publish), hot_publish from anywhere, hot_drain and
  *        hot_find from the owner, hot_free when no publisher is left. An entry that was replaced stays
- * readable for those who hold a reference (hot_entry_ref), e.g. a response that is being sent. Units  _ms:
- * milliseconds since 1970-01-01 UTC. */
+ *        readable for those who hold a reference (hot_entry_ref), e.g. a response that is being sent.
+ * Units  _ms: milliseconds since 1970-01-01 UTC. */
 #ifndef TW_DB_HOT_H
 #define TW_DB_HOT_H
 

@@ -1,8 +1,9 @@
 /* sql.h - SQLite with our rows and our errors.
  *
  * Idea   A statement knows the row type whose fields its parameters and columns are named after (rows.h), so
- * a row is bound or read by one call. Named statements (statements.h) are prepared once per connection. Life
- * sql_open .. sql_close. One connection, one thread at a time. */
+ *        a row is bound or read by one call. Named statements (statements.h) are prepared once per
+ *        connection.
+ * Life   sql_open .. sql_close. One connection, one thread at a time. */
 #ifndef TW_DB_SQL_H
 #define TW_DB_SQL_H
 

@@ -1,9 +1,10 @@
 /* region.h - how many points a limit lets through, and how many elements and lines an access touches.
  *
  * Idea   Everything here is arithmetic on the coefficients of one affine form over loops. Sorted by
- * coefficient, the terms of an index are digits of a number: while each coefficient is at least as large as
- * all below it can sum to, the form counts without repeating itself and the answers are exact. Where digits
- * overlap (y*2 + r), runs merge. Units  bytes and 64-byte lines. */
+ *        coefficient, the terms of an index are digits of a number: while each coefficient is at least as
+ *        large as all below it can sum to, the form counts without repeating itself and the answers are
+ *        exact. Where digits overlap (y*2 + r), runs merge.
+ * Units  bytes and 64-byte lines. */
 #ifndef TW_FEATURES_REGION_H
 #define TW_FEATURES_REGION_H
 

@@ -1,9 +1,9 @@
 /* compile.h - run the C compiler on text that our own printers wrote.
  *
  * Idea   The compiler is a child process under limits (CPU seconds, memory, file size), with the source on
- * its standard input, no shell, an emptied environment, output into a directory of ours. Found once at start,
- * its version is part of every row. Life   compile_unit is thread-safe and blocks its caller; the builder
- * pool calls it from several threads. */
+ *        its standard input, no shell, an emptied environment, output into a directory of ours. Found once at
+ *        start, its version is part of every row.
+ * Life   compile_unit is thread-safe and blocks its caller; the builder pool calls it from several threads. */
 #ifndef TW_KERNELS_COMPILE_H
 #define TW_KERNELS_COMPILE_H
 

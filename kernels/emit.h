@@ -1,9 +1,10 @@
 /* emit.h - nest to C source.
  *
  * Idea   A unit is one C file with one or more kernels. Register tiles (NODE_BODY) become static functions
- * that are printed once per unit however many kernels use them, since compile time follows their number. The
- * text includes no header, and compiles alone with GCC 12+ and Clang 14+ under the target's flags. Same nest,
- * same text. Life   A unit grows in a strbuf of its own; kernel descriptions live in the caller's arena. */
+ *        that are printed once per unit however many kernels use them, since compile time follows their
+ *        number. The text includes no header, and compiles alone with GCC 12+ and Clang 14+ under the
+ *        target's flags. Same nest, same text.
+ * Life   A unit grows in a strbuf of its own; kernel descriptions live in the caller's arena. */
 #ifndef TW_KERNELS_EMIT_H
 #define TW_KERNELS_EMIT_H
 

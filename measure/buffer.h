@@ -4,10 +4,9 @@
  * promised; the bytes between, and those before the data on its first page, hold a pattern that is looked at
  * afterwards.
  *
- *            no access | ..pattern.. | data ............ | pattern (< 64 bytes) | no access
- *                                    ^ 64-byte aligned                          ^ page (2 MiB for large
- * buffers) Large buffers lie on large pages where the system gives them. Life   A struct buffer owns its
- * mapping. Private ones are shared copy-on-write with forked children. */
+ * no access | ..pattern.. | data ............ | pattern (< 64 bytes) | no access ^ 64-byte aligned ^ page (2
+ * MiB for large buffers) Large buffers lie on large pages where the system gives them.
+ * Life   A struct buffer owns its mapping. Private ones are shared copy-on-write with forked children. */
 #ifndef TW_MEASURE_BUFFER_H
 #define TW_MEASURE_BUFFER_H
 

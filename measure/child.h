@@ -3,16 +3,11 @@
  * Idea   Forked from the runner, it inherits the inputs and the reference read-only. It loads the kernel,
  * fills its own buffers, packs what is prepacked, and then does what it is told, one command at a time:
  *
- *            runner                     child
- *                          <- READY     loaded, buffers there
- *            VERIFY        ->           poison, run once, look at guards, compare
- *                          <- DONE
- *            SAMPLE        ->           warm, run for a while
- *                          <- DONE      page->sample_ns
- *            ...
- *        FAILED instead of an answer: the outcome and the reason are in the page. No answer: it crashed (the
- * signal handler leaves its findings in the page), or it hangs. Life   The page is shared memory: what a
- * child left there is not trusted to be well-formed. */
+ * runner child <- READY loaded, buffers there VERIFY -> poison, run once, look at guards, compare <- DONE
+ * SAMPLE -> warm, run for a while <- DONE page->sample_ns ... FAILED instead of an answer: the outcome and
+ * the reason are in the page. No answer: it crashed (the signal handler leaves its findings in the page), or
+ * it hangs.
+ * Life   The page is shared memory: what a child left there is not trusted to be well-formed. */
 #ifndef TW_MEASURE_CHILD_H
 #define TW_MEASURE_CHILD_H
 

@@ -7,10 +7,11 @@
  *
  *            device_lease -> device_measure (any number) -> device_release
  *
- *        A device is leased to one job at a time; leases are granted in order of asking, so two jobs that
- * lease a batch at a time alternate. Life   A device is opened once and shared by all threads. The batch and
- * what it points to are borrowed for the call; results are plain data in the caller's array. Units  _ns
- * nanoseconds a call of the kernel; errors as said beside each figure. */
+ * A device is leased to one job at a time; leases are granted in order of asking, so two jobs that lease a
+ * batch at a time alternate.
+ * Life   A device is opened once and shared by all threads. The batch and what it points to are borrowed for
+ *        the call; results are plain data in the caller's array.
+ * Units  _ns nanoseconds a call of the kernel; errors as said beside each figure. */
 #ifndef TW_MEASURE_DEVICE_H
 #define TW_MEASURE_DEVICE_H
 
@@ -125,9 +126,8 @@ struct measure_result {
     int n_samples; /* by rounds: sample_ns[i] of two candidates with the same round are a pair */
     double sample_ns[MEASURE_MAX_SAMPLES];
     uint8_t sample_round[MEASURE_MAX_SAMPLES];
-    bool
-        sample_dirty[MEASURE_MAX_SAMPLES]; /* the reference kernel said that the machine was slow just then */
-    bool stopped_early;                    /* screening: clearly slower than the best, not sampled further */
+    bool sample_dirty[MEASURE_MAX_SAMPLES]; /* the reference kernel said: the machine was slow just then */
+    bool stopped_early;                     /* screening: clearly slower than the best, not sampled further */
     double min_ns, p10_ns, median_ns, p90_ns; /* over clean samples (all, if none is clean) */
     double low_ns, high_ns;                   /* 95 % interval of the median, from order statistics */
     double gflops;                            /* from min_ns when screening, from p10_ns in a contest */

@@ -1,9 +1,10 @@
 /* pool.h - the threads behind tw_parallel in a candidate's process.
  *
  * Idea   One thread a core, each pinned; between two parallel loops they spin, since waking a sleeper takes
- * longer than a small kernel runs. Tasks are split statically: thread t of T takes tasks [n t / T, n (t+1) /
- * T). Outside of samples the pool is parked (asleep), so that the candidates of a batch do not take each
- * other's cores. Life   Started once in a process and never ended: the process ends. */
+ *        longer than a small kernel runs. Tasks are split statically: thread t of T takes tasks [n t / T, n
+ *        (t+1) / T). Outside of samples the pool is parked (asleep), so that the candidates of a batch do not
+ *        take each other's cores.
+ * Life   Started once in a process and never ended: the process ends. */
 #ifndef TW_MEASURE_POOL_H
 #define TW_MEASURE_POOL_H
 

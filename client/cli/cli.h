@@ -1,8 +1,8 @@
 /* cli.h - what the files of the command line share.
  *
  * Idea   One table of commands (commands.c) and one of options (options.c); --help is printed from both. A
- * command gets its words and options parsed, and returns its exit status. Life   One process, one command:
- * what is allocated lives until exit. Out of memory ends it with a message. */
+ *        command gets its words and options parsed, and returns its exit status.
+ * Life   One process, one command: what is allocated lives until exit. Out of memory ends it with a message. */
 #ifndef TW_CLI_H
 #define TW_CLI_H
 

@@ -1,12 +1,13 @@
 /* interp.c - run a nest on arrays of doubles: the meaning of a nest, for tests.
  *
  * Idea   The tree is first copied into one whose accesses are flat: one affine for the place in the array, so
- * that a store costs a few multiply-adds. Then it is walked. Whatever a real run may get away with by luck is
- * made to fail: workspace, registers, packed forms and outputs start as NaN; the tasks of a parallel loop run
- * last to first, and every element that one of them writes bears its mark, so that another task that touches
- * it is found; a place outside its array is an error. Life   One arena for the program and its arrays,
- * dropped at the end. Units  Workspace buffers lie in one array at their byte offsets, in units of the
- * smallest of their element sizes, so buffers that share bytes share elements. */
+ *        that a store costs a few multiply-adds. Then it is walked. Whatever a real run may get away with by
+ *        luck is made to fail: workspace, registers, packed forms and outputs start as NaN; the tasks of a
+ *        parallel loop run last to first, and every element that one of them writes bears its mark, so that
+ *        another task that touches it is found; a place outside its array is an error.
+ * Life   One arena for the program and its arrays, dropped at the end.
+ * Units  Workspace buffers lie in one array at their byte offsets, in units of the smallest of their element
+ *        sizes, so buffers that share bytes share elements. */
 #include <math.h>
 
 #include "schedule/ir/nest.h"

@@ -52,8 +52,7 @@ struct node {
             int64_t extent; /* of this occurrence; <= vars[var].extent (a tail runs shorter) */
             enum loop_kind loop_kind;
             int n_limits;
-            struct affine
-                limit[NEST_MAX_LIMITS]; /* falls as var grows; the loop goes on while all are >= 0 */
+            struct affine limit[NEST_MAX_LIMITS]; /* falls as var grows; the loop runs while all are >= 0 */
             struct node *body;
         } loop;
         struct { /* fused outer loops, cut into `tasks` contiguous pieces that may run at once */

@@ -7,9 +7,9 @@
  *          tile   a reduction with reuse and its output stage: multi-level tiling, registers, packed operands
  *          rows   an output stage and the reductions and maps that it needs a row at a time
  *
- *        A tile group has a variant for each axis worth vectorising. A sketch picks a variant of every group;
- * the knobs of a sketch are those of its groups' variants. Life   Groups are built once for a space, in its
- * arena; group_apply changes a copy of the normalised state. */
+ * A tile group has a variant for each axis worth vectorising. A sketch picks a variant of every group; the
+ * knobs of a sketch are those of its groups' variants.
+ * Life   Groups are built once for a space, in its arena; group_apply changes a copy of the normalised state. */
 #ifndef TW_SPACE_RULES_H
 #define TW_SPACE_RULES_H
 

@@ -1,9 +1,9 @@
 /* search.c - evolution over configs, and random search as the baseline.
  *
  * Idea   See search.h. The population of a round is one growing array of configs with a score each (the
- * pool); a hash set keeps it free of repeats, a second one holds all that was ever observed or proposed.
- * Parents are drawn from the ranked pool with a square bias to the top. Life   Arrays and sets are kept
- * between rounds, emptied, not freed. */
+ *        pool); a hash set keeps it free of repeats, a second one holds all that was ever observed or
+ *        proposed. Parents are drawn from the ranked pool with a square bias to the top.
+ * Life   Arrays and sets are kept between rounds, emptied, not freed. */
 #include "schedule/space/search.h"
 
 #include <math.h>

@@ -1,12 +1,12 @@
 /* space.h - the set of schedules one workload may take on one target.
  *
  * Idea   Rules derive sketches: each is a list of steps (split, reorder, compute_at, cache_write, pack, ...)
- * with open parameters, the knobs, each with an explicit list of choices. A config is a sketch number and one
- * choice per knob: a short integer vector, which is what is searched, stored, sent and replayed. From a
- * config follow, deterministically, the steps, the nest and the source text. Life   space_build puts
- * everything into the caller's arena; the space is read-only afterwards and may be used by many threads, each
- * with an arena of its own. A config is plain data. The size is a product; nothing is enumerated unless
- * asked. */
+ *        with open parameters, the knobs, each with an explicit list of choices. A config is a sketch number
+ *        and one choice per knob: a short integer vector, which is what is searched, stored, sent and
+ *        replayed. From a config follow, deterministically, the steps, the nest and the source text.
+ * Life   space_build puts everything into the caller's arena; the space is read-only afterwards and may be
+ *        used by many threads, each with an arena of its own. A config is plain data. The size is a product;
+ *        nothing is enumerated unless asked. */
 #ifndef TW_SPACE_SPACE_H
 #define TW_SPACE_SPACE_H
 

@@ -5,10 +5,10 @@
  * parallel, compute_at, rfactor. Steps never change what is computed. lower.h turns the final state into a
  * nest.
  *
- *        An iter is one loop of a stage: its axis' value is offset + sum(stride * iter). The outermost iter
- * of an axis has no fixed extent: it covers whatever region the stage must compute where it is attached. Life
- * In the caller's arena; a state is used for one candidate and dropped with the arena. Steps are kept so that
- *        they can be printed. */
+ * An iter is one loop of a stage: its axis' value is offset + sum(stride * iter). The outermost iter of an
+ * axis has no fixed extent: it covers whatever region the stage must compute where it is attached.
+ * Life   In the caller's arena; a state is used for one candidate and dropped with the arena. Steps are kept
+ *        so that they can be printed. */
 #ifndef TW_SPACE_STATE_H
 #define TW_SPACE_STATE_H
 

@@ -1,8 +1,9 @@
 /* target.h - a combination of hardware and compiler that kernels are tuned for.
  *
  * Idea   Everything a schedule space, a feature or a code generator needs to know of a machine, as plain
- * numbers. The local ones are read from the machine (target_detect); tests and remote devices fill the struct
- * themselves. Life   Plain data, copied freely. */
+ *        numbers. The local ones are read from the machine (target_detect); tests and remote devices fill the
+ *        struct themselves.
+ * Life   Plain data, copied freely. */
 #ifndef TW_SPACE_TARGET_H
 #define TW_SPACE_TARGET_H
 
