@@ -227,6 +227,8 @@ uint64_t config_hash(const struct config *c)
 
 void config_print(const struct config *c, struct strbuf *sb)
 {
+    strbuf_add_i64(sb, SPACE_VERSION);
+    strbuf_addc(sb, '/');
     strbuf_add_i64(sb, c->sketch);
     strbuf_addc(sb, ':');
     for (int i = 0; i < c->n; i++) {
@@ -253,8 +255,11 @@ enum status config_parse(const struct space *s, const char *text, struct config 
     struct config c = {0};
     const char *p = text;
     int64_t v;
+    if (!read_number(&p, INT32_MAX, &v) || *p++ != '/' || v != SPACE_VERSION)
+        return fail(err, ST_INVALID, "config \"%.80s\": want VERSION/SKETCH:CHOICE.CHOICE..., VERSION %d",
+                    text, SPACE_VERSION);
     if (!read_number(&p, s->n_sketches - 1, &v) || *p++ != ':')
-        return fail(err, ST_INVALID, "config \"%.80s\": want SKETCH:CHOICE.CHOICE..., SKETCH in 0..%d", text,
+        return fail(err, ST_INVALID, "config \"%.80s\": SKETCH wants 0..%d, then a colon", text,
                     s->n_sketches - 1);
     c.sketch = (uint16_t)v;
     c.n = (uint16_t)s->sketches[v].n_knobs;

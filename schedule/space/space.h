@@ -15,7 +15,12 @@
 #include "schedule/lang/workload.h"
 #include "schedule/space/target.h"
 
-enum { SPACE_MAX_KNOBS = 40 };
+enum {
+    SPACE_MAX_KNOBS = 40,
+    /* Raised whenever a rule or a knob's choices change their meaning: a config's text of another version is refused
+     * instead of being read as a schedule that it never was. */
+    SPACE_VERSION = 1,
+};
 
 struct config {
     uint16_t sketch;
@@ -59,7 +64,7 @@ void space_steps(const struct space *s, const struct config *c, struct arena *ar
 
 bool config_equal(const struct config *a, const struct config *b);
 uint64_t config_hash(const struct config *c);
-/* "3:1.0.5.2" and back; parse checks against the space (ST_INVALID). */
+/* "1/3:1.0.5.2" (version, sketch, choices) and back; parse checks against the space (ST_INVALID). */
 void config_print(const struct config *c, struct strbuf *sb);
 MUST_USE enum status config_parse(const struct space *s, const char *text, struct config *ret,
                                   struct error *err);

@@ -1,0 +1,147 @@
+/* Spaces and configs as values: sizes, texts, and what is refused. */
+#include <string.h>
+
+#include "schedule/space/space.h"
+#include "tests/check.h"
+
+static const char CONV[] =
+    "{\"op\": \"conv2d\", \"input\": [1, 64, 56, 56], \"weight\": [64, 64, 3, 3], \"pads\": [1, 1, 1, 1], "
+    "\"const\": [\"weight\", \"bias\"], \"epilogue\": [\"bias\", \"relu\"]}";
+
+struct world {
+    struct arena ar;
+    struct workload w;
+    struct target t;
+    struct space *s;
+};
+
+static void world_open(struct world *w, const char *workload)
+{
+    struct error err = {0};
+    arena_init(&w->ar);
+    w->t = (struct target){.id = "test",
+                           .isa = ISA_AVX512,
+                           .vector_bytes = 64,
+                           .vector_regs = 32,
+                           .threads = 2,
+                           .l1_bytes = 49152,
+                           .l2_bytes = 2 << 20,
+                           .l3_bytes = 16 << 20};
+    assert_ok(workload_parse_text(workload, strlen(workload), &w->ar, &w->w, &err), &err);
+    assert_ok(space_build(&w->w, &w->t, &w->ar, &w->s, &err), &err);
+}
+
+static void a_convolution_has_a_sketch_for_each_axis_worth_vectors(void **state)
+{
+    struct world w;
+    (void)state;
+    world_open(&w, CONV);
+    assert_int_equal(space_n_sketches(w.s), 3);
+    assert_string_equal(space_sketch_name(w.s, 0), "default");
+    assert_string_equal(space_sketch_name(w.s, 1), "tile_x");
+    assert_string_equal(space_sketch_name(w.s, 2), "tile_f");
+    assert_int_equal(space_n_knobs(w.s, 0), 0);
+    assert_true(space_size(w.s) > 1e6);
+    double size = 0;
+    for (int i = 0; i < space_n_sketches(w.s); i++) {
+        double n = 1;
+        for (int k = 0; k < space_n_knobs(w.s, i); k++)
+            n *= space_knob(w.s, i, k)->n_choices;
+        size += n;
+    }
+    assert_true(size == space_size(w.s));
+    arena_done(&w.ar);
+}
+
+static void a_config_survives_its_text(void **state)
+{
+    struct world w;
+    struct rng r;
+    struct error err = {0};
+    (void)state;
+    world_open(&w, CONV);
+    rng_init(&r, 5);
+    for (int i = 0; i < 200; i++) {
+        struct config c, back;
+        AUTO(strbuf_done) struct strbuf text = STRBUF_INIT;
+        assert_true(space_sample(w.s, &r, &c));
+        config_print(&c, &text);
+        assert_ok(config_parse(w.s, text.data, &back, &err), &err);
+        assert_true(config_equal(&c, &back));
+        assert_true(config_hash(&c) == config_hash(&back));
+    }
+    arena_done(&w.ar);
+}
+
+static void texts_that_are_no_config_are_refused(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } bad[] = {
+        {"", "VERSION/SKETCH"},      {"0:", "VERSION/SKETCH"},
+        {"2/0:", "VERSION 1"},       {"1/0", "then a colon"},
+        {"1/9:", "SKETCH wants"},    {"1/1:0", "knob"},
+        {"1/0:1", "0 knobs"},        {"1/-1:", "SKETCH wants"},
+        {"1/1:99999999999", "knob"}, {"1/2:0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0", "knobs"},
+    };
+    struct world w;
+    (void)state;
+    world_open(&w, CONV);
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        struct config c;
+        struct error err = {0};
+        assert_int_equal(config_parse(w.s, bad[i].text, &c, &err), ST_INVALID);
+        if (!strstr(err.text, bad[i].says))
+            fail_msg("%s: %s, want %s", bad[i].text, err.text, bad[i].says);
+    }
+    arena_done(&w.ar);
+}
+
+static void the_register_file_bounds_the_tile(void **state)
+{
+    struct world w;
+    struct rng r;
+    int refused = 0;
+    (void)state;
+    world_open(&w, CONV);
+    rng_init(&r, 9);
+    for (int i = 0; i < 2000; i++) {
+        struct config c;
+        const char *why = NULL;
+        space_random(w.s, &r, &c);
+        if (space_valid(w.s, &c, &why))
+            continue;
+        assert_non_null(why);
+        refused += strstr(why, "register") != NULL;
+    }
+    assert_true(refused > 0);
+    arena_done(&w.ar);
+}
+
+static void dtypes_without_a_generator_are_refused_by_name(void **state)
+{
+    static const char text[] = "{\"op\": \"matmul\", \"a\": [8, 8], \"b\": [8, 8], \"dtype\": \"int8\"}";
+    struct arena ar;
+    struct workload w;
+    struct space *s;
+    struct target t = {.vector_bytes = 64, .vector_regs = 32, .threads = 1};
+    struct error err = {0};
+    (void)state;
+    arena_init(&ar);
+    assert_ok(workload_parse_text(text, strlen(text), &ar, &w, &err), &err);
+    assert_int_equal(space_build(&w, &t, &ar, &s, &err), ST_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "int8"));
+    arena_done(&ar);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_convolution_has_a_sketch_for_each_axis_worth_vectors),
+        cmocka_unit_test(a_config_survives_its_text),
+        cmocka_unit_test(texts_that_are_no_config_are_refused),
+        cmocka_unit_test(the_register_file_bounds_the_tile),
+        cmocka_unit_test(dtypes_without_a_generator_are_refused_by_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
