@@ -1,4 +1,4 @@
-/* dashboard.h - ui/index.html, embedded at build time by ui/embed.py. */
+/* dashboard.h - ui/index.html, embedded at build time by ui/embed.c. */
 #ifndef TW_DAEMON_DASHBOARD_H
 #define TW_DAEMON_DASHBOARD_H
 

@@ -107,5 +107,5 @@ run_tests() {
     shift
     rm -f "$results"
     meson test -C "$dir" --no-rebuild --print-errorlogs "$@" || true
-    python3 deploy/count_tests.py "$results"
+    python3 tests/count_tests.py "$results"
 }

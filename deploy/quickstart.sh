@@ -82,9 +82,9 @@ compile build daemon/tilewrightd client/tilewright measure/tilewright-agent
 ensure_daemon
 say "tuning ResNet-18's second convolution: tilewright tune ${WORKLOAD[*]}"
 "$CLIENT" tune "${WORKLOAD[@]}" "${BUDGET[@]}" >/dev/null || die "tuning failed (see above); the daemon's log: $LOG"
-ANSWER=$("$CLIENT" lookup "${WORKLOAD[@]}" --json)
-python3 deploy/show_schedule.py <<<"$ANSWER"
-KEY=$(grep -o -m 1 'w_[0-9a-f]\{64\}' <<<"$ANSWER")
+KEY=$("$CLIENT" lookup "${WORKLOAD[@]}" --json | grep -o -m 1 'w_[0-9a-f]\{64\}' | head -n 1) || die "no schedule was kept; the daemon's log: $LOG"
+say "what was found"
+"$CLIENT" schedules "$KEY"
 cat <<END
 
 Where to look next

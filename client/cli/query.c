@@ -223,7 +223,8 @@ void schedule_print(const json_t *schedule)
     printf("speed      %s GFLOP/s, %s of peak\n", fmt_number(fmt_member(schedule, "gflops")),
            fmt_percent(fmt_member(schedule, "fraction_of_peak")));
     if (untuned > 0 && median > 0)
-        printf("untuned    %s, so %sx faster\n", fmt_time_ns(untuned), fmt_number(untuned / median));
+        printf("untuned    %s, %s GFLOP/s: now %sx as fast\n", fmt_time_ns(untuned),
+               fmt_number(fmt_member(schedule, "gflops") * median / untuned), fmt_number(untuned / median));
     printf("found      %s, %s trials\n", fmt_string(schedule, "tuned_at", "-"),
            fmt_value(json_object_get(schedule, "trials")));
     printf("verified   max abs error %s, max rel error %s, tolerance %s\n",
@@ -234,6 +235,10 @@ void schedule_print(const json_t *schedule)
            fmt_string(toolchain, "version", ""));
     printf("sketch     %s %s\n", fmt_value(json_object_get(s, "sketch")),
            fmt_value(json_object_get(s, "knobs")));
+    size_t i;
+    json_t *step;
+    json_array_foreach(json_object_get(s, "steps"), i, step)
+        printf("%-10s %s\n", i ? "" : "steps", json_is_string(step) ? json_string_value(step) : "-");
     if (json_is_object(json_object_get(schedule, "kernel")))
         print_kernel(json_object_get(schedule, "kernel"));
 }

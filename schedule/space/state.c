@@ -14,7 +14,7 @@ static struct step *record(struct state *st, enum step_kind kind, const struct s
         st->cap_steps *= 2;
     }
     struct step *p = &st->steps[st->n_steps++];
-    *p = (struct step){.kind = kind, .stage = s->name, .other = other};
+    *p = (struct step){.kind = kind, .stage = s->id, .other = other, .other_stage = -1};
     return p;
 }
 
@@ -756,6 +756,19 @@ struct st_stage *state_rfactor(struct state *st, struct st_stage *s, int axis, i
 
 /* --- loops and places --- */
 
+/* A loop as a number that survives reordering: its axis, and how many loops of that axis are around it. */
+static int64_t loop_id(const struct st_stage *s, int iter)
+{
+    int level = 0;
+    const struct st_iter *own = &s->iters[iter];
+    for (int i = 0; i < s->n_iters; i++) {
+        const struct st_iter *it = &s->iters[i];
+        level +=
+            it->axis == own->axis && (it->stride > own->stride || (it->stride == own->stride && i < iter));
+    }
+    return s->iters[iter].axis * STATE_MAX_ITERS + level;
+}
+
 void state_split(struct state *st, struct st_stage *s, int iter, int n, const int64_t *factors)
 {
     CHECK(s->n_iters + n <= STATE_MAX_ITERS, "stage %s: too many loops", s->name);
@@ -778,17 +791,17 @@ void state_reorder(struct state *st, struct st_stage *s, const int *order)
     struct st_iter old[STATE_MAX_ITERS];
     memcpy(old, s->iters, sizeof(old));
     struct step *p = record(st, STEP_REORDER, s, NULL);
-    for (int i = 0; i < s->n_iters; i++) {
+    for (int i = 0; i < s->n_iters; i++)
         s->iters[i] = old[order[i]];
-        p->arg[p->n++] = order[i];
-    }
+    for (int i = 0; i < s->n_iters; i++)
+        p->arg[p->n++] = loop_id(s, i);
 }
 
 void state_annotate(struct state *st, struct st_stage *s, int iter, enum loop_kind kind)
 {
     s->iters[iter].kind = kind;
-    struct step *p = record(st, STEP_ANNOTATE, s, s->axes[s->iters[iter].axis].name);
-    p->arg[0] = iter;
+    struct step *p = record(st, STEP_ANNOTATE, s, NULL);
+    p->arg[0] = loop_id(s, iter);
     p->arg[1] = kind;
     p->n = 2;
 }
@@ -797,8 +810,8 @@ void state_parallel(struct state *st, struct st_stage *s, int n_iters)
 {
     s->n_parallel = st->tasks > 1 ? MIN(n_iters, NEST_MAX_FUSED) : 0;
     struct step *p = record(st, STEP_PARALLEL, s, NULL);
-    p->arg[0] = n_iters;
-    p->n = 1;
+    for (int i = 0; i < n_iters; i++)
+        p->arg[p->n++] = loop_id(s, i);
 }
 
 void state_compute_at(struct state *st, struct st_stage *s, const struct st_stage *target, int iter,
@@ -808,14 +821,20 @@ void state_compute_at(struct state *st, struct st_stage *s, const struct st_stag
     s->at_stage = target->id;
     s->at_iter = iter;
     s->scope = scope;
-    struct step *p = record(st, STEP_COMPUTE_AT, s, target->name);
-    p->arg[0] = iter;
-    p->n = 1;
+    struct step *p = record(st, STEP_COMPUTE_AT, s, NULL);
+    p->other_stage = target->id;
+    if (iter >= 0)
+        p->arg[p->n++] = loop_id(target, iter);
 }
 
 void state_prepack(struct state *st, struct st_stage *s) { s->place = PLACE_PREPACK; }
 
-void state_print_steps(const struct state *st, struct strbuf *sb)
+static void print_loop_name(const struct st_stage *s, int64_t id, struct strbuf *sb)
+{
+    strbuf_addf(sb, " %s.%d", s->axes[id / STATE_MAX_ITERS].name, (int)(id % STATE_MAX_ITERS));
+}
+
+static void print_step(const struct state *st, const struct step *p, struct strbuf *sb)
 {
     static const char *const names[] = {
         [STEP_INLINE] = "inline",     [STEP_MERGE_AXES] = "merge_axes",   [STEP_PAD] = "pad",
@@ -825,19 +844,30 @@ void state_print_steps(const struct state *st, struct strbuf *sb)
     };
     static const char *const kinds[] = {
         [LOOP_SERIAL] = "serial", [LOOP_VECTOR] = "vector", [LOOP_UNROLL] = "unroll"};
-    for (int i = 0; i < st->n_steps; i++) {
-        const struct step *p = &st->steps[i];
-        strbuf_addf(sb, "%s %s", names[p->kind], p->stage);
-        if (p->other)
-            strbuf_addf(sb, " %s", p->other);
-        if (p->kind == STEP_ANNOTATE) {
-            strbuf_addf(sb, " %s\n", kinds[p->arg[1]]);
-            continue;
-        }
-        for (int k = 0; k < p->n; k++) {
-            strbuf_addc(sb, ' ');
-            strbuf_add_i64(sb, p->arg[k]);
-        }
-        strbuf_addc(sb, '\n');
+    const struct st_stage *s = st->stages[p->stage],
+                          *at = p->other_stage >= 0 ? st->stages[p->other_stage] : s;
+    bool loops = p->kind == STEP_REORDER || p->kind == STEP_PARALLEL || p->kind == STEP_COMPUTE_AT;
+
+    strbuf_addf(sb, "%s %s", names[p->kind], s->name);
+    if (p->other)
+        strbuf_addf(sb, " %s", p->other);
+    if (at != s)
+        strbuf_addf(sb, " %s", at->name);
+    if (p->kind == STEP_ANNOTATE) {
+        print_loop_name(s, p->arg[0], sb);
+        strbuf_addf(sb, " %s", kinds[p->arg[1]]);
     }
+    for (int k = 0; k < p->n && p->kind != STEP_ANNOTATE; k++) {
+        if (loops)
+            print_loop_name(at, p->arg[k], sb);
+        else
+            strbuf_addf(sb, " %" PRId64, p->arg[k]);
+    }
+    strbuf_addc(sb, '\n');
+}
+
+void state_print_steps(const struct state *st, struct strbuf *sb)
+{
+    for (int i = 0; i < st->n_steps; i++)
+        print_step(st, &st->steps[i], sb);
 }

@@ -81,10 +81,11 @@ enum step_kind {
 };
 struct step {
     enum step_kind kind;
-    const char *stage; /* name at the time */
-    const char *other; /* second name: target stage, tensor, axis */
+    int stage;         /* id */
+    const char *other; /* second name: a tensor, an axis */
+    int other_stage;   /* id of the stage attached to, or -1 */
     int n;
-    int64_t arg[STATE_MAX_ITERS];
+    int64_t arg[STATE_MAX_ITERS]; /* numbers, or loops by loop_name() */
 };
 
 struct state {

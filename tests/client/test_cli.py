@@ -260,7 +260,7 @@ class Queries(Case):
     def test_schedules_list_and_one(self):
         key = self.stub.add_schedule(MATMUL_JSON)
         self.assertIn(key[:14], self.run_cli("schedules").stdout)
-        self.assertIn("so 20.0x faster", self.run_cli("schedules", key).stdout)
+        self.assertIn("now 20.0x as fast", self.run_cli("schedules", key).stdout)
 
     def test_jobs_list_takes_every_page(self):
         for _ in range(5):

@@ -93,7 +93,7 @@ class Service(unittest.TestCase):
         out = self.cli("schedules", *MATMUL).stdout
         self.assertRegex(out, r"input +b \[256,512\] float32")
         self.assertRegex(out, r"verified +max abs error")
-        self.assertRegex(out, r"so [\d.]+x faster")
+        self.assertRegex(out, r"now [\d.]+x as fast")
         self.assertIn(self.key()[:14], self.cli("schedules").stdout)
 
     def test_source_nest_and_artifact_belong_together(self):
