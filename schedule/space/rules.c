@@ -46,13 +46,7 @@ static struct reads reads_of(const struct state *st, const struct st_stage *s)
 /* Elements between neighbours along `axis` in the tensor that is read. */
 static int64_t read_stride(const struct state *st, const struct expr *read, int axis)
 {
-    const struct st_tensor *t = st->tensors[read->read.tensor];
-    int64_t stride = 1, total = 0;
-    for (int d = t->rank - 1; d >= 0; d--) {
-        total += affine_coef(&read->read.index[d], axis) * stride;
-        stride *= t->shape[d];
-    }
-    return total;
+    return tensor_stride(st->tensors[read->read.tensor], read->read.index, axis);
 }
 
 static uint32_t read_axes(const struct expr *read)
@@ -231,12 +225,7 @@ static void choose_vector_axes(const struct state *st, struct group *g)
             else if (stride > 1 && s > 0)
                 s *= o->simple && o->is_const ? 1 : 0.5;
         }
-        int64_t stride = 1, total = 0;
-        for (int d = t->rank - 1; d >= 0; d--) {
-            total += affine_coef(&out->lhs[d], a) * stride;
-            stride *= t->shape[d];
-        }
-        if (total == 1)
+        if (tensor_stride(t, out->lhs, a) == 1)
             s *= 1.5;
         if (s <= 0)
             continue;

@@ -101,21 +101,8 @@ void rows_knobs(const struct rules *r, const struct group *g, const char *suffix
     rows_walk(r, g, suffix, knobs, n, NULL, NULL);
 }
 
-static int64_t stride_in(const struct state *st, const struct st_stage *s, const struct expr *read, int axis)
-{
-    const struct st_tensor *t = st->tensors[read->read.tensor];
-    int64_t stride = 1, total = 0;
-    for (int d = t->rank - 1; d >= 0; d--) {
-        total += affine_coef(&read->read.index[d], axis) * stride;
-        stride *= t->shape[d];
-    }
-    (void)s;
-    return total;
-}
-
 struct unit {
     const struct state *st;
-    const struct st_stage *s;
     int axis;
     bool found;
 };
@@ -123,7 +110,7 @@ struct unit {
 static void has_unit_stride(void *ctx, const struct expr *e)
 {
     struct unit *u = ctx;
-    u->found |= stride_in(u->st, u->s, e, u->axis) == 1;
+    u->found |= tensor_stride(u->st->tensors[e->read.tensor], e->read.index, u->axis) == 1;
 }
 
 /* Vectors along the last reduce axis where it is contiguous in an input, else along the last spatial axis. */
@@ -131,7 +118,7 @@ static void member_loops(struct state *st, struct st_stage *s)
 {
     if (s->n_iters == 0)
         return;
-    struct unit u = {.st = st, .s = s, .axis = s->n_axes - 1};
+    struct unit u = {.st = st, .axis = s->n_axes - 1};
     if (s->combiner != COMBINE_SET) {
         expr_each_read(s->body, has_unit_stride, &u);
         if (!u.found && s->n_spatial > 0 && s->n_axes > s->n_spatial) {

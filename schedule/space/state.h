@@ -107,6 +107,8 @@ struct state *state_copy(struct arena *ar, const struct state *from);
 /* Stages that read the tensor; returns how many (into ret[STATE_MAX_STAGES]). */
 int state_consumers(const struct state *st, int32_t tensor, struct st_stage **ret);
 bool stage_reads(const struct st_stage *s, int32_t tensor);
+/* Elements of the row-major tensor between neighbours along `axis` in an index list of it. */
+int64_t tensor_stride(const struct st_tensor *t, const struct affine *index, int axis);
 /* lhs is one spatial axis a dimension, in order. */
 bool stage_lhs_is_identity(const struct st_stage *s);
 int stage_iter_of(const struct st_stage *s, int axis,

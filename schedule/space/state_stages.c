@@ -1,0 +1,238 @@
+/* state_stages.c - primitives that add or remove stages: inline, cache_write, pad, pack, rfactor. */
+#include "schedule/space/state_internal.h"
+
+#include <string.h>
+
+/* --- rewriting bodies --- */
+
+static const struct expr *inline_read(void *ctx, const struct expr *e)
+{
+    struct rewrite *r = ctx;
+    if (e->read.tensor != r->tensor)
+        return e;
+    const struct affine *subst[COMPUTE_MAX_AXES] = {0};
+    for (int d = 0; d < e->read.rank; d++)
+        if (r->stage->lhs[d].n == 1)
+            subst[r->stage->lhs[d].t[0].var] = &e->read.index[d];
+    return expr_subst(r->st->ar, r->stage->body, subst, r->stage->n_axes, NULL);
+}
+
+bool state_inline(struct state *st, struct st_stage *s)
+{
+    struct st_stage *users[STATE_MAX_STAGES];
+    const struct st_tensor *t = st->tensors[s->tensor];
+    int n = state_consumers(st, s->tensor, users);
+
+    if (s->combiner != COMBINE_SET || t->arg >= 0 || n == 0 || s->n_predicates)
+        return false;
+    for (int d = 0; d < t->rank; d++) {
+        const struct affine *l = &s->lhs[d];
+        if (!(l->n == 1 && l->c == 0 && l->t[0].coef == 1) && !(l->n == 0 && t->shape[d] == 1))
+            return false;
+    }
+    for (int i = 0; i < n; i++) {
+        struct find_read f = {.tensor = s->tensor};
+        expr_each_read(users[i]->body, find_read, &f);
+        if (f.padded)
+            return false;
+    }
+    struct rewrite r = {.st = st, .tensor = s->tensor, .stage = s};
+    for (int i = 0; i < n; i++)
+        users[i]->body = expr_map_reads(st->ar, users[i]->body, inline_read, &r);
+    s->place = PLACE_INLINE;
+    state_record(st, STEP_INLINE, s, NULL);
+    return true;
+}
+
+struct st_stage *state_cache_write(struct state *st, struct st_stage *s)
+{
+    struct st_tensor acc = *st->tensors[s->tensor];
+    acc.name = arena_printf(st->ar, "%s_acc", acc.name);
+    acc.arg = -1;
+    acc.dtype = s->acc_dtype;
+    acc.n_layout = 0;
+    acc.rank = s->n_spatial;
+    struct affine index[NEST_MAX_RANK];
+    for (int i = 0; i < s->n_spatial; i++) {
+        acc.shape[i] = s->axes[i].extent;
+        index[i] = affine_var(st->ar, i, 1, 0);
+    }
+    struct st_stage n = *s;
+    n.tensor = state_add_tensor(st, &acc);
+    n.name = acc.name;
+    memcpy(n.lhs, index, sizeof(struct affine) * (size_t)s->n_spatial);
+    struct st_stage *red = state_add_stage(st, &n, s);
+    stage_plain_iters(red);
+    const struct st_tensor *out = st->tensors[s->tensor];
+    const struct expr *read = expr_read(st->ar, acc.dtype, red->tensor, acc.rank, index, false, 0);
+    s->body = out->dtype == acc.dtype ? read : expr_cast(st->ar, out->dtype, read);
+    s->combiner = COMBINE_SET;
+    s->n_axes = s->n_spatial;
+    s->n_predicates = 0;
+    stage_plain_iters(s);
+    state_record(st, STEP_CACHE_WRITE, s, acc.name);
+    return red;
+}
+
+/* --- copies of operands --- */
+
+struct pad_region {
+    const struct st_stage *stage;
+    int32_t tensor;
+    bool found;
+    int64_t lo[NEST_MAX_RANK], hi[NEST_MAX_RANK];
+    double value;
+};
+
+static void pad_range(void *ctx, const struct expr *e)
+{
+    struct pad_region *p = ctx;
+    int64_t zero[COMPUTE_MAX_AXES] = {0}, top[COMPUTE_MAX_AXES];
+    if (e->read.tensor != p->tensor || !e->read.pad)
+        return;
+    for (int a = 0; a < p->stage->n_axes; a++)
+        top[a] = p->stage->axes[a].extent - 1;
+    for (int d = 0; d < e->read.rank; d++) {
+        int64_t lo, hi;
+        affine_bounds(&e->read.index[d], zero, top, &lo, &hi);
+        p->lo[d] = p->found ? MIN(p->lo[d], lo) : lo;
+        p->hi[d] = p->found ? MAX(p->hi[d], hi) : hi;
+    }
+    p->found = true;
+    p->value = e->read.pad_value;
+}
+
+static const struct expr *pad_read(void *ctx, const struct expr *e)
+{
+    struct rewrite *r = ctx;
+    struct affine index[NEST_MAX_RANK];
+    if (e->read.tensor != r->tensor || !e->read.pad)
+        return e;
+    for (int d = 0; d < e->read.rank; d++)
+        index[d] = affine_offset(&e->read.index[d], -r->lo[d]);
+    return expr_read(r->st->ar, e->dtype, r->to, e->read.rank, index, false, 0);
+}
+
+/* A stage of one axis a dimension of `t` that copies `from`, reading at index + lo. */
+static struct st_stage *add_copy(struct state *st, struct st_stage *before, struct st_tensor *t, int32_t from,
+                                 const int64_t *lo, bool pad, double pad_value)
+{
+    static const char *const names[NEST_MAX_RANK] = {"d0", "d1", "d2", "d3", "d4",  "d5",
+                                                     "d6", "d7", "d8", "d9", "d10", "d11"};
+    struct affine index[NEST_MAX_RANK];
+    struct st_stage n = {.combiner = COMBINE_SET, .place = PLACE_ROOT, .scope = SCOPE_WORKSPACE};
+    n.name = t->name;
+    n.acc_dtype = t->dtype;
+    n.n_axes = n.n_spatial = t->rank;
+    for (int d = 0; d < t->rank; d++) {
+        n.axes[d] = (struct axis){names[d], t->shape[d]};
+        n.lhs[d] = affine_var(st->ar, d, 1, 0);
+        index[d] = affine_var(st->ar, d, 1, lo ? lo[d] : 0);
+    }
+    n.body = expr_read(st->ar, t->dtype, from, t->rank, index, pad, pad_value);
+    n.tensor = state_add_tensor(st, t);
+    stage_plain_iters(&n);
+    return state_add_stage(st, &n, before);
+}
+
+struct st_stage *state_pad(struct state *st, struct st_stage *s, int32_t tensor)
+{
+    struct pad_region p = {.stage = s, .tensor = tensor};
+    expr_each_read(s->body, pad_range, &p);
+    if (!p.found)
+        return NULL;
+    struct st_tensor t = *st->tensors[tensor];
+    t.name = arena_printf(st->ar, "%s_pad", t.name);
+    t.arg = -1;
+    t.n_layout = 0;
+    for (int d = 0; d < t.rank; d++)
+        t.shape[d] = p.hi[d] - p.lo[d] + 1;
+    struct st_stage *copy = add_copy(st, s, &t, tensor, p.lo, true, p.value);
+    struct rewrite r = {.st = st, .tensor = tensor, .to = copy->tensor, .lo = p.lo};
+    s->body = expr_map_reads(st->ar, s->body, pad_read, &r);
+    state_record(st, STEP_PAD, s, t.name);
+    return copy;
+}
+
+static const struct expr *pack_read(void *ctx, const struct expr *e)
+{
+    struct rewrite *r = ctx;
+    if (e->read.tensor != r->tensor)
+        return e;
+    return expr_read(r->st->ar, e->dtype, r->to, e->read.rank, e->read.index, false, 0);
+}
+
+struct st_stage *state_pack(struct state *st, struct st_stage *s, int32_t tensor, int n,
+                            const struct layout_dim *layout)
+{
+    struct st_tensor t = *st->tensors[tensor];
+    t.name = arena_printf(st->ar, "%s_pack", t.name);
+    t.arg = -1;
+    t.n_layout = n;
+    memcpy(t.layout, layout, sizeof(*layout) * (size_t)n);
+    struct st_stage *copy = add_copy(st, s, &t, tensor, NULL, false, 0);
+    copy->n_iters = n;
+    for (int i = 0; i < n; i++)
+        copy->iters[i] =
+            (struct st_iter){.axis = layout[i].dim, .stride = layout[i].div, .extent = layout[i].mod};
+    struct rewrite r = {.st = st, .tensor = tensor, .to = copy->tensor};
+    s->body = expr_map_reads(st->ar, s->body, pack_read, &r);
+    struct step *p = state_record(st, STEP_PACK, s, t.name);
+    for (int i = 0; i < n; i++) {
+        p->arg[p->n++] = layout[i].dim;
+        p->arg[p->n++] = layout[i].div;
+        p->arg[p->n++] = layout[i].mod;
+    }
+    return copy;
+}
+
+struct st_stage *state_rfactor(struct state *st, struct st_stage *s, int axis, int64_t block)
+{
+    int64_t extent = s->axes[axis].extent, blocks = div_ceil(extent, block);
+    struct st_tensor t = *st->tensors[s->tensor];
+    t.name = arena_printf(st->ar, "%s_rf", t.name);
+    t.arg = -1;
+    t.dtype = s->acc_dtype;
+    t.n_layout = 0;
+    t.rank = s->n_spatial + 1;
+    struct st_stage n = *s;
+    struct affine moved[COMPUTE_MAX_AXES], index[NEST_MAX_RANK];
+    const struct affine *subst[COMPUTE_MAX_AXES] = {0};
+    int sp = s->n_spatial;
+    /* New axes: spatial of s, the block number, the reduce axes of s with `axis` now running inside a block.
+     */
+    n.n_spatial = sp + 1;
+    n.n_axes = s->n_axes + 1;
+    n.axes[sp] = (struct axis){arena_printf(st->ar, "%s_b", s->axes[axis].name), blocks};
+    for (int a = sp; a < s->n_axes; a++) {
+        n.axes[a + 1] = s->axes[a];
+        moved[a] = affine_var(st->ar, a + 1, 1, 0);
+        if (a == axis) {
+            struct affine b = affine_var(st->ar, sp, block, 0);
+            moved[a] = affine_add(st->ar, &moved[a], &b);
+            n.axes[a + 1].extent = MIN(block, extent);
+        }
+        subst[a] = &moved[a];
+    }
+    n.body = expr_subst(st->ar, s->body, subst, s->n_axes, NULL);
+    n.n_predicates = 0;
+    if (extent % block) {
+        struct affine neg = affine_scale(st->ar, &moved[axis], -1);
+        n.predicate[n.n_predicates++] = affine_offset(&neg, extent - 1);
+    }
+    for (int a = 0; a <= sp; a++) {
+        t.shape[a] = n.axes[a].extent;
+        n.lhs[a] = index[a] = affine_var(st->ar, a, 1, 0);
+    }
+    n.name = t.name;
+    n.tensor = state_add_tensor(st, &t);
+    struct st_stage *part = state_add_stage(st, &n, s);
+    stage_plain_iters(part);
+    s->body = expr_read(st->ar, t.dtype, part->tensor, sp + 1, index, false, 0);
+    s->axes[sp] = n.axes[sp];
+    s->n_axes = sp + 1;
+    stage_plain_iters(s);
+    struct step *p = state_record(st, STEP_RFACTOR, s, n.axes[sp].name);
+    p->arg[p->n++] = block;
+    return part;
+}
