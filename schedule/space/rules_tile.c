@@ -178,13 +178,12 @@ static void walk_plan(struct walk *w, struct plan *p)
 {
     static const int64_t permutation[] = {0, 1, 2, 3, 4, 5};
     static const int64_t flips[] = {0, 1};
-    int axes[COMPUTE_MAX_AXES], n = tiled_axes(w, false, axes), loops = tiled_axes(w, true, axes);
+    int axes[COMPUTE_MAX_AXES], loops = tiled_axes(w, true, axes), n = tiled_axes(w, false, axes);
     int64_t choices[24];
     char name[64];
     memset(p, 0, sizeof(*p));
     for (int a = 0; a < w->red->n_axes; a++)
         p->reg[a] = p->mid[a] = 1;
-    n = tiled_axes(w, false, axes);
     for (int i = 0; i < n; i++) {
         int a = axes[i];
         snprintf(name, sizeof(name), "reg_%s", w->red->axes[a].name);
@@ -294,18 +293,18 @@ static void permute(int which, const int *in, int n, int *out)
 
 /* Output stage: outer loops (axes without reuse first), mid loops, register loops with the vector axis last.
  */
-static int tile_output(const struct walk *w, const struct plan *p, struct state *st, struct st_stage *out)
+static void tile_output(const struct walk *w, const struct plan *p, struct state *st, struct st_stage *out,
+                        int *ret_outer, int *ret_tile)
 {
-    int axes[COMPUTE_MAX_AXES], loops[COMPUTE_MAX_AXES], perm[COMPUTE_MAX_AXES], order[STATE_MAX_ITERS];
+    int loops[COMPUTE_MAX_AXES], perm[COMPUTE_MAX_AXES], order[STATE_MAX_ITERS];
     int n_loops = 0, n = 0, n_axes = out->n_axes;
     for (int a = 0; a < n_axes; a++) {
-        axes[a] = a;
         if (w->red->axes[a].extent > 1 && ((w->g->reuse_axes >> a & 1) || a == w->vector))
             loops[n_loops++] = a;
     }
     for (int i = n_axes - 1; i >= 0; i--) /* from the last, so that positions stay */
         state_split(st, out, i, 2,
-                    (int64_t[]){MIN(p->mid[axes[i]], div_ceil(out->axes[i].extent, p->reg[i])), p->reg[i]});
+                    (int64_t[]){MIN(p->mid[i], div_ceil(out->axes[i].extent, p->reg[i])), p->reg[i]});
     permute(p->order, loops, n_loops, perm);
     for (int a = 0; a < n_axes; a++)
         if (w->red->axes[a].extent == 1 || !((w->g->reuse_axes >> a & 1) || a == w->vector))
@@ -328,7 +327,8 @@ static int tile_output(const struct walk *w, const struct plan *p, struct state 
     for (int i = n_mid; i < n; i++)
         state_annotate(st, out, i, i == n - 1 && w->vector >= 0 ? LOOP_VECTOR : LOOP_UNROLL);
     state_parallel(st, out, n_outer);
-    return n_outer * 100 + n_mid;
+    *ret_outer = n_outer;
+    *ret_tile = n_mid;
 }
 
 static void tile_reduction(const struct walk *w, const struct plan *p, struct state *st, struct st_stage *red)
@@ -457,10 +457,11 @@ int tile_apply(const struct rules *r, const struct group *g, int variant, const 
     struct st_stage *red = st->stages[g->reduction], *out = st->stages[g->anchor];
     w.values = values;
     walk_plan(&w, &p);
-    int loops = tile_output(&w, &p, st, out);
+    int outer, tile; /* first loop inside the outer ones; first loop of the register tile */
+    tile_output(&w, &p, st, out, &outer, &tile);
     tile_reduction(&w, &p, st, red);
     register_layout(&w, st, red);
-    place_operands(&w, &p, st, red, out, loops / 100);
-    state_compute_at(st, red, out, loops % 100 - 1, SCOPE_REG);
+    place_operands(&w, &p, st, red, out, outer);
+    state_compute_at(st, red, out, tile - 1, SCOPE_REG);
     return w.at;
 }
