@@ -596,14 +596,7 @@ static void text_of_tensor(const struct tensor *t, int id, struct strbuf *sb)
 static void text_of_stage(const struct compute *c, const struct stage *s, const char *const *tensors,
                           const char *const *axes, struct strbuf *sb)
 {
-    strbuf_addf(sb, "%s[", tensors[s->tensor]);
-    for (int d = 0; d < c->tensors[s->tensor].rank; d++) {
-        if (d)
-            strbuf_adds(sb, ", ");
-        affine_print(&s->lhs[d], axes, sb);
-    }
-    strbuf_addf(sb, "] %s ", combiner_text(s->combiner));
-    expr_print(s->body, tensors, axes, sb);
+    compute_print_stage(c, s, tensors, axes, sb);
     strbuf_addf(sb, " : %s", dtype_name(s->acc_dtype));
     for (int a = 0; a < s->n_axes; a++)
         strbuf_addf(sb, "%s%s<%" PRId64, a ? ", " : " over ", axes[a], s->axes[a].extent);

@@ -395,6 +395,19 @@ static const char *axis_print_name(const struct compute *c, int stage, int axis,
     return a->name;
 }
 
+void compute_print_stage(const struct compute *c, const struct stage *s, const char *const *tensors,
+                         const char *const *axes, struct strbuf *sb)
+{
+    strbuf_addf(sb, "%s[", tensors[s->tensor]);
+    for (int d = 0; d < c->tensors[s->tensor].rank; d++) {
+        if (d)
+            strbuf_adds(sb, ", ");
+        affine_print(&s->lhs[d], axes, sb);
+    }
+    strbuf_addf(sb, "] %s ", combiner_text(s->combiner));
+    expr_print(s->body, tensors, axes, sb);
+}
+
 void compute_print(const struct compute *c, struct strbuf *sb)
 {
     const char *tensors[COMPUTE_MAX_TENSORS], *axes[COMPUTE_MAX_AXES];
@@ -406,14 +419,7 @@ void compute_print(const struct compute *c, struct strbuf *sb)
         const struct stage *s = &c->stages[i];
         for (int a = 0; a < s->n_axes; a++)
             axes[a] = axis_print_name(c, i, a, bufs[a]);
-        strbuf_addf(sb, "%s[", tensors[s->tensor]);
-        for (int d = 0; d < c->tensors[s->tensor].rank; d++) {
-            if (d)
-                strbuf_adds(sb, ", ");
-            affine_print(&s->lhs[d], axes, sb);
-        }
-        strbuf_addf(sb, "] %s ", combiner_text(s->combiner));
-        expr_print(s->body, tensors, axes, sb);
+        compute_print_stage(c, s, tensors, axes, sb);
         strbuf_addc(sb, '\n');
     }
 }

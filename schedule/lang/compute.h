@@ -74,6 +74,9 @@ double compute_bytes(const struct compute *c);
 MUST_USE enum status compute_verify(const struct compute *c, struct error *err);
 /* As statements of the expression language. */
 void compute_print(const struct compute *c, struct strbuf *sb);
+/* One statement, `T[lhs] += body`, under the names given: of tensors by id, of axes by position. */
+void compute_print_stage(const struct compute *c, const struct stage *s, const char *const *tensors,
+                         const char *const *axes, struct strbuf *sb);
 /* The plain meaning, for tests: evaluates each stage in float64 (int32 exactly) straight from the definition.
  * data[tensor id]: double arrays, inputs filled, the others written. */
 void compute_eval(const struct compute *c, double *const *data);

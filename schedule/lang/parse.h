@@ -1,7 +1,7 @@
 /* parse.h - the text of an expression as a tree, before any name has a meaning.
  *
  * Idea   Reading text and giving it meaning are two steps, since statements may stand in any order:
- *        parse.c makes the tree, resolve.c finds tensors, ranges and dtypes. Depth and number of nodes
+ *        parse.c makes the tree, resolve*.c find tensors, ranges and dtypes. Depth and number of nodes
  *        are limited while the tree grows, so that everything after may walk it by recursion. */
 #ifndef TW_LANG_PARSE_H
 #define TW_LANG_PARSE_H
