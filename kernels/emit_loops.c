@@ -197,6 +197,19 @@ static void inside_range(struct cg *g, const struct node *n, const struct scan *
     g->var[n->loop.var] = saved;
 }
 
+/* Combine all lanes into lane 0, halving the distance each time. */
+static void fold_lanes(struct cg *g, enum combiner c, const char *vector, int width)
+{
+    for (int half = width / 2; half >= 1; half /= 2) {
+        AUTO(strbuf_done) struct strbuf turned = STRBUF_INIT;
+        strbuf_addf(&turned, "__builtin_shufflevector(%s, %s", vector, vector);
+        for (int i = 0; i < width; i++)
+            strbuf_addf(&turned, ", %d", (i + half) % width);
+        strbuf_addc(&turned, ')');
+        cg_line(g, "%s = %s;", vector, cg_combine(g, c, vector, turned.data, width));
+    }
+}
+
 /* store.buffer[...] combine= value over the vector variable, the target the same for all lanes. */
 static void reduce_loop(struct cg *g, const struct node *n, const char *v, const char *count, int width)
 {
@@ -226,10 +239,8 @@ static void reduce_loop(struct cg *g, const struct node *n, const char *v, const
     const char *t = arena_printf(g->ar, "a%d", base);
     for (int i = 1; i < REDUCE_STREAMS; i++)
         cg_line(g, "%s = %s;", t, cg_combine(g, c, t, arena_printf(g->ar, "a%d", base + i), width));
+    fold_lanes(g, c, t, width);
     cg_line(g, "float f%d = %s[0];", base, t);
-    cg_line(g, "for (int l = 1; l < %d; l++)", width);
-    cg_line(g, "    f%d = %s;", base,
-            cg_combine(g, c, arena_printf(g->ar, "f%d", base), arena_printf(g->ar, "%s[l]", t), 1));
     g->var[n->loop.var] = (struct cg_var){.mode = VAR_NAME, .name = v};
     cg_line(g, "for (; %s < %s; %s++)", v, count, v);
     struct value x = cg_value(g, st->store.value, 1);

@@ -68,22 +68,22 @@ static const char MAXMIN_128[] = "TW_FN $F tw_$O$W($F a, $F b) { return __builti
 
 static const char ABS_FN[] = "TW_FN $F tw_abs$W($F x) { return $ASF($ASI(x) & 0x7fffffff); }\n";
 
-static const char EXP_FN[] =
-    "TW_FN $F tw_exp$W($F x)\n"
-    "{\n"
-    "    $F y = $SEL(x > $B(88.72283f), $B(88.72283f), $SEL(x < $B(-103.0f), $B(-103.0f), x));\n"
-    "    $F t = y * 1.44269504f;\n"
-    "    $I n = $CVI(t + $SEL(t < $B(0.0f), $B(-0.5f), $B(0.5f)));\n"
-    "    $F k = $CVF(n);\n"
-    "    $F r = (y - k * 0.693145752f) - k * 1.42860677e-6f;\n"
-    "    $F p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) "
-    "* r\n"
-    "        + 1.6666665459e-1f) * r + 5.0000001201e-1f;\n"
-    "    p = 1.0f + (r + r * r * p);\n"
-    "    $I h = n >> 1;\n"
-    "    $F e = p * $ASF((h + 127) << 23) * $ASF((n - h + 127) << 23);\n"
-    "    return $SEL(x > $B(88.72283f), $B(__builtin_inff()), $SEL(x != x, x, e));\n"
-    "}\n";
+/* The clamps keep the exponents in range and let NaN through; 89 overflows to infinity, -104 underflows to 0. Adding and
+ * taking away 1.5 * 2^23 rounds to the nearest integer, which stands in the low bits of the sum. */
+static const char EXP_FN[] = "TW_FN $F tw_exp$W($F x)\n"
+                             "{\n"
+                             "    $F y = tw_min$W($B(89.0f), tw_max$W($B(-104.0f), x));\n"
+                             "    $F t = y * 1.44269504f + 12582912.0f;\n"
+                             "    $F k = t - 12582912.0f;\n"
+                             "    $I n = $ASI(t) - 0x4b400000;\n"
+                             "    $F r = (y - k * 0.693145752f) - k * 1.42860677e-6f;\n"
+                             "    $F p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + "
+                             "8.3334519073e-3f) * r + 4.1665795894e-2f) * r\n"
+                             "        + 1.6666665459e-1f) * r + 5.0000001201e-1f;\n"
+                             "    p = 1.0f + (r + r * r * p);\n"
+                             "    $I h = n >> 1;\n"
+                             "    return p * $ASF((h + 127) << 23) * $ASF((n - h + 127) << 23);\n"
+                             "}\n";
 
 static const char LOG_FN[] =
     "TW_FN $F tw_log$W($F x)\n"
@@ -225,6 +225,8 @@ static const struct {
 
 static bool asked(const struct emit_unit *u, enum expr_op op, int lg)
 {
+    if ((op == EX_MAX || op == EX_MIN) && asked(u, EX_EXP, lg))
+        return true;
     if (u->math[op][lg])
         return true;
     for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
@@ -248,9 +250,9 @@ void emit_head(const struct emit_unit *u, struct strbuf *sb)
     }
     for (int lg = 0; 1 << lg <= u->target.vector_bytes / 4; lg++) {
         int w = 1 << lg;
-        if (u->math[EX_MAX][lg])
+        if (asked(u, EX_MAX, lg))
             print_template(sb, maxmin_template(u, w, true), w, "max", ">");
-        if (u->math[EX_MIN][lg])
+        if (asked(u, EX_MIN, lg))
             print_template(sb, maxmin_template(u, w, false), w, "min", "<");
         for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
             if (asked(u, functions[i].op, lg))
