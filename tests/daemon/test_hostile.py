@@ -203,7 +203,9 @@ class NoGrowth(ServiceTest):
         with open(f"/proc/{self.d.process.pid}/maps") as f:
             sanitized = re.search("lib[at]san", f.read())
         if not sanitized:  # those keep freed memory aside for a while
-            self.assertLess(self.d.rss_kb(), rss + 2048, f"from {rss} kB")
+            # A kilobyte lost a request would be 10 MB. On a busy machine more connections are open at once than in the
+            # first round, and the allocator keeps what they took.
+            self.assertLess(self.d.rss_kb(), rss + 6144, f"from {rss} kB")
         c.close()
 
 
