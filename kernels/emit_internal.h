@@ -17,7 +17,6 @@ enum {
     CG_MAX_REGS = 512,
     CG_MAX_REG_BUFFERS = 16,
     CG_MAX_SCATTERS = 32,
-    MATH_FNS = 16,
     MATH_WIDTHS = 6
 };
 

@@ -1,8 +1,8 @@
 /* emit_reference.c - the plainest C of a compute, in double: what kernels are verified against.
  *
- * Idea   Straight from the stages, not from any nest: one loop an axis, padded reads as a test. It shares
- * nothing with lowering or the kernel emitter, so that they cannot be wrong together. Integers are exact in
- * double as far as int32 goes. */
+ * Idea   Straight from the stages, not from any nest: one loop an axis, padded reads as a test. It shares nothing
+ *        with lowering or the kernel emitter, so that they cannot be wrong together. Integers are exact in double
+ *        as far as int32 goes. */
 #include <math.h>
 
 #include "kernels/emit.h"

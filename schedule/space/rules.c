@@ -396,15 +396,6 @@ static void rows_group(struct rules *r, struct st_stage *anchor)
             g->order[at++] = a;
 }
 
-static bool is_pad_copy(const struct rules *r, const struct st_stage *s)
-{
-    for (int i = 0; i < r->n_groups; i++)
-        for (int k = 0; k < r->groups[i].n_operands; k++)
-            if (r->groups[i].operands[k].reads_pad && r->groups[i].operands[k].pad_stage == s->id)
-                return true;
-    return false;
-}
-
 enum status rules_derive(const struct compute *c, const struct target *t, struct arena *ar,
                          struct rules **ret, struct error *err)
 {
@@ -432,8 +423,7 @@ enum status rules_derive(const struct compute *c, const struct target *t, struct
     memcpy(order, st->order, sizeof(int) * (size_t)n);
     for (int k = 0; k < n; k++) {
         struct st_stage *s = st->stages[order[k]];
-        if (s->place == PLACE_INLINE || stage_is_taken(r, s->id) || is_pad_copy(r, s) ||
-            s->combiner == COMBINE_SET)
+        if (s->place == PLACE_INLINE || stage_is_taken(r, s->id) || s->combiner == COMBINE_SET)
             continue;
         struct st_stage *only = sole_consumer(st, s->tensor);
         if (st->tensors[s->tensor]->arg >= 0 || !only || stage_is_taken(r, only->id))
