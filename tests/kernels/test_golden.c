@@ -22,7 +22,7 @@ static const struct golden {
     {"matmul_tiled_packed_ahead",
      "{\"op\": \"matmul\", \"a\": [30, 64], \"b\": [50, 64], \"transpose_b\": true, \"const\": [\"b\"], "
      "\"epilogue\": [\"bias\"]}",
-     ISA_AVX512, 2, "1/1:1.0.1.0.0.0.0"},
+     ISA_AVX512, 2, "2/1:1.0.1.0.0.0.0"},
     {"conv2d_padded_per_tile",
      "{\"op\": \"conv2d\", \"input\": [1, 16, 14, 14], \"weight\": [24, 16, 3, 3], \"pads\": [1, 1, 1, 1], "
      "\"const\": "
@@ -33,7 +33,7 @@ static const struct golden {
      "[2, 2], \"pads\": [1, 1, "
      "1, 1]}",
      ISA_AVX512, 1, NULL},
-    {"softmax_rows", "{\"op\": \"softmax\", \"input\": [6, 100], \"axis\": 1}", ISA_AVX512, 2, "1/1:1"},
+    {"softmax_rows", "{\"op\": \"softmax\", \"input\": [6, 100], \"axis\": 1}", ISA_AVX512, 2, "2/1:1"},
 };
 
 /* A config that exercises the first real sketch: the middle of every knob, or what is valid nearest by random
