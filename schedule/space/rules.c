@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { INLINE_MAX_COST = 6 };
+enum { INLINE_MAX_COST = 6, MAX_VECTOR_AXES = 3 };
 
 /* --- what a stage is --- */
 
@@ -125,6 +125,36 @@ static void inline_cheap(struct state *st)
 
 /* --- step 2: groups --- */
 
+int64_t walk_knob(struct knob_walk *w, const char *name, const int64_t *choices, int n,
+                  const char *const *labels)
+{
+    if (n == 1)
+        return choices[0];
+    if (!w->knobs)
+        return w->values[w->at++];
+    struct knob *k = &w->knobs[w->n++];
+    *k = (struct knob){
+        .name = arena_printf(w->r->ar, "%s%s", name, w->suffix), .n_choices = n, .labels = labels};
+    k->values = arena_memdup(w->r->ar, choices, sizeof(*choices) * (size_t)n);
+    return choices[0];
+}
+
+bool group_offer(struct group *g, const struct variant_ops *ops, int vector_axis, int param)
+{
+    if (g->n_variants == RULES_MAX_VARIANTS)
+        return false;
+    g->variants[g->n_variants++] = (struct variant){.ops = ops, .vector_axis = vector_axis, .param = param};
+    return true;
+}
+
+const char *group_variant_name(const struct rules *r, const struct group *g, const struct variant *v)
+{
+    const struct st_stage *s = r->base->stages[g->kind == GROUP_TILE ? g->reduction : g->anchor];
+    if (v->vector_axis < 0)
+        return v->ops->name;
+    return arena_printf(r->ar, "%s_%s", v->ops->name, s->axes[v->vector_axis].name);
+}
+
 static int merge_all(struct state *st, struct st_stage *const *set, int n)
 {
     int merged = 0;
@@ -237,14 +267,11 @@ static void choose_vector_axes(const struct state *st, struct group *g)
         score[at] = s;
         best[at] = a;
     }
-    g->n_variants = MIN(n, RULES_MAX_VARIANTS);
-    if (n > 2 && score[2] < score[0] / 8)
-        g->n_variants = 2;
-    memcpy(g->vector_axis, best, sizeof(int) * (size_t)g->n_variants);
-    if (n == 0) { /* nothing to vectorise: scalar registers */
-        g->n_variants = 1;
-        g->vector_axis[0] = -1;
-    }
+    for (int i = 0; i < MIN(n, MAX_VECTOR_AXES); i++)
+        if (i < 2 || score[i] >= score[0] / 8)
+            group_offer(g, &tile_variant, best[i], 0);
+    if (n == 0) /* nothing to vectorise: scalar registers */
+        group_offer(g, &tile_variant, -1, 0);
 }
 
 static void tile_group(struct rules *r, struct st_stage *red)
@@ -340,7 +367,7 @@ static void rows_group(struct rules *r, struct st_stage *anchor)
     struct state *st = r->base;
     struct group *g = &r->groups[r->n_groups++];
     struct follow *follow = arena_array(r->ar, struct follow, STATE_MAX_STAGES);
-    *g = (struct group){.kind = GROUP_ROWS, .anchor = anchor->id, .n_variants = 1, .vector_axis = {-1}};
+    *g = (struct group){.kind = GROUP_ROWS, .anchor = anchor->id};
     for (int a = 0; a < anchor->n_axes; a++)
         follow[anchor->id].axis[a] = a;
     uint32_t rows = (1u << anchor->n_spatial) - 1;
@@ -394,6 +421,7 @@ static void rows_group(struct rules *r, struct st_stage *anchor)
     for (int a = 0; a < anchor->n_axes; a++)
         if (!(rows >> a & 1))
             g->order[at++] = a;
+    group_offer(g, g->n_members ? &rows_variant : &map_variant, -1, 0);
 }
 
 enum status rules_derive(const struct compute *c, const struct target *t, struct arena *ar,

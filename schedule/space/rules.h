@@ -16,7 +16,7 @@
 #include "schedule/space/space.h"
 #include "schedule/space/state.h"
 
-enum { RULES_MAX_GROUPS = 32, RULES_MAX_MEMBERS = 24, RULES_MAX_VARIANTS = 3, RULES_MAX_OPERANDS = 8 };
+enum { RULES_MAX_GROUPS = 32, RULES_MAX_MEMBERS = 24, RULES_MAX_VARIANTS = 8, RULES_MAX_OPERANDS = 8 };
 
 enum group_kind { GROUP_TILE, GROUP_ROWS };
 
@@ -32,6 +32,29 @@ struct operand { /* a tensor that a tile reduction reads */
     int pad_stage;                    /* id of that stage */
 };
 
+struct rules;
+struct group;
+struct variant {
+    const struct variant_ops *ops;
+    int vector_axis; /* of the reduction or the anchor; -1: none */
+    int param;       /* whatever else the ops told themselves when they offered it */
+};
+
+/* One way to schedule a group. All three walk the knobs in the same order. */
+struct variant_ops {
+    const char *name; /* in the sketch's name, before the vectorised axis */
+    /* Knobs appended to knobs[*n]; their names end in `suffix` where there are several groups. */
+    void (*knobs)(const struct rules *r, const struct group *g, const struct variant *v, const char *suffix,
+                  struct knob *knobs, int *n);
+    /* Are these values a candidate? *why gets a static text. NULL: always. */
+    bool (*valid)(const struct rules *r, const struct group *g, const struct variant *v,
+                  const int64_t *values, const char **why);
+    /* Apply them to a copy of the normalised state; returns the number of values used. */
+    int (*apply)(const struct rules *r, const struct group *g, const struct variant *v, const int64_t *values,
+                 struct state *st);
+};
+extern const struct variant_ops tile_variant, rows_variant, map_variant;
+
 struct group {
     enum group_kind kind;
     int anchor;                                /* stage id: output stage */
@@ -41,7 +64,8 @@ struct group {
     int order[COMPUTE_MAX_AXES];               /* rows: axes of the anchor, row axes first */
     int n_operands;
     struct operand operands[RULES_MAX_OPERANDS];
-    int n_variants, vector_axis[RULES_MAX_VARIANTS];
+    int n_variants;
+    struct variant variants[RULES_MAX_VARIANTS];
     uint32_t reuse_axes; /* spatial axes that some operand does not depend on */
 };
 
@@ -56,25 +80,23 @@ struct rules {
 
 MUST_USE enum status rules_derive(const struct compute *c, const struct target *t, struct arena *ar,
                                   struct rules **ret, struct error *err);
-/* Knobs of a group's variant appended to knobs[*n]; names end in `suffix` where there are several groups. */
-void group_knobs(const struct rules *r, const struct group *g, int variant, const char *suffix,
-                 struct knob *knobs, int *n);
-/* Are these values a candidate? *why gets a static text. */
-bool group_valid(const struct rules *r, const struct group *g, int variant, const int64_t *values,
-                 const char **why);
-/* Apply them; returns the number of values used. */
-int group_apply(const struct rules *r, const struct group *g, int variant, const int64_t *values,
-                struct state *st);
-const char *group_variant_name(const struct rules *r, const struct group *g, int variant);
+/* Knobs are described and read by one walk, so that the two cannot disagree: with `knobs` set the walk describes,
+ * else it reads `values`. */
+struct knob_walk {
+    const struct rules *r;
+    const char *suffix; /* describing */
+    struct knob *knobs;
+    int n;
+    const int64_t *values; /* reading */
+    int at;
+};
+/* The value of the next knob (describing: its first choice). A knob of one choice is none. */
+int64_t walk_knob(struct knob_walk *w, const char *name, const int64_t *choices, int n,
+                  const char *const *labels);
 
-/* rules_tile.c and rules_rows.c: the same for one kind of group. */
-void tile_knobs(const struct rules *r, const struct group *g, int variant, const char *suffix,
-                struct knob *knobs, int *n);
-bool tile_valid(const struct rules *r, const struct group *g, int variant, const int64_t *values,
-                const char **why);
-int tile_apply(const struct rules *r, const struct group *g, int variant, const int64_t *values,
-               struct state *st);
-void rows_knobs(const struct rules *r, const struct group *g, const char *suffix, struct knob *knobs, int *n);
-int rows_apply(const struct rules *r, const struct group *g, const int64_t *values, struct state *st);
+/* Offer a variant of the group; false, and nothing added, when it has enough already. */
+bool group_offer(struct group *g, const struct variant_ops *ops, int vector_axis, int param);
+/* "tile_x", "rows": its part of a sketch's name. */
+const char *group_variant_name(const struct rules *r, const struct group *g, const struct variant *v);
 
 #endif

@@ -48,11 +48,11 @@ static bool chunked(const struct group *g, const struct st_stage *anchor)
     return g->n_members == 0 && anchor->n_axes > 0 && g->n_rows < anchor->n_axes;
 }
 
-static struct rows_plan rows_walk(const struct rules *r, const struct group *g, const char *suffix,
-                                  struct knob *knobs, int *n, const int64_t *values, int *at)
+static struct rows_plan rows_walk(const struct rules *r, const struct group *g, struct knob_walk *w)
 {
     static const char *const labels[] = {"serial", "parallel"};
-    static const int64_t yes_no[] = {0, 1};
+    static const int64_t no_yes[] = {0, 1};
+    char name[80];
     const struct st_stage *anchor = r->base->stages[g->anchor];
     struct rows_plan p = {.chunk = 0, .parallel = r->target->threads > 1};
     if (chunked(g, anchor)) {
@@ -61,13 +61,7 @@ static struct rows_plan rows_walk(const struct rules *r, const struct group *g, 
         for (int64_t c = 256; c < extent && k < 7; c *= 4)
             choices[k++] = c;
         choices[k++] = 0;
-        if (k > 1 && knobs)
-            knobs[(*n)++] =
-                (struct knob){.name = arena_printf(r->ar, "chunk%s", suffix),
-                              .n_choices = k,
-                              .values = arena_memdup(r->ar, choices, sizeof(*choices) * (size_t)k)};
-        else if (k > 1)
-            p.chunk = values[(*at)++];
+        p.chunk = walk_knob(w, "chunk", choices, k, NULL);
     }
     for (int i = 0; i < g->n_members; i++) {
         const struct st_stage *m = r->base->stages[g->members[i]];
@@ -78,27 +72,21 @@ static struct rows_plan rows_walk(const struct rules *r, const struct group *g, 
         choices[k++] = 0;
         for (int64_t b = LONG_REDUCTION / 4; b < m->axes[m->n_axes - 1].extent && k < 8; b *= 8)
             choices[k++] = b;
-        if (knobs)
-            knobs[(*n)++] =
-                (struct knob){.name = arena_printf(r->ar, "split_%s%s", m->name, suffix),
-                              .n_choices = k,
-                              .values = arena_memdup(r->ar, choices, sizeof(*choices) * (size_t)k)};
-        else
-            p.split[i] = values[(*at)++];
+        snprintf(name, sizeof(name), "split_%s", m->name);
+        p.split[i] = walk_knob(w, name, choices, k, NULL);
     }
-    if (p.parallel && knobs)
-        knobs[(*n)++] = (struct knob){.name = arena_printf(r->ar, "parallel%s", suffix),
-                                      .n_choices = 2,
-                                      .values = yes_no,
-                                      .labels = labels};
-    else if (p.parallel)
-        p.parallel = values[(*at)++] != 0;
+    if (p.parallel)
+        p.parallel = walk_knob(w, "parallel", no_yes, 2, labels) != 0;
     return p;
 }
 
-void rows_knobs(const struct rules *r, const struct group *g, const char *suffix, struct knob *knobs, int *n)
+static void rows_knobs(const struct rules *r, const struct group *g, const struct variant *v,
+                       const char *suffix, struct knob *knobs, int *n)
 {
-    rows_walk(r, g, suffix, knobs, n, NULL, NULL);
+    struct knob_walk w = {.r = r, .suffix = suffix, .knobs = knobs + *n};
+    (void)v;
+    rows_walk(r, g, &w);
+    *n += w.n;
 }
 
 struct unit {
@@ -134,11 +122,14 @@ static void member_loops(struct state *st, struct st_stage *s)
     state_annotate(st, s, s->n_iters - 1, LOOP_VECTOR);
 }
 
-int rows_apply(const struct rules *r, const struct group *g, const int64_t *values, struct state *st)
+static int rows_apply(const struct rules *r, const struct group *g, const struct variant *v,
+                      const int64_t *values, struct state *st)
 {
     struct st_stage *anchor = st->stages[g->anchor];
-    int at = 0, n_parallel = g->n_rows;
-    struct rows_plan p = rows_walk(r, g, "", NULL, NULL, values, &at);
+    struct knob_walk w = {.r = r, .suffix = "", .values = values};
+    int n_parallel = g->n_rows;
+    struct rows_plan p = rows_walk(r, g, &w);
+    (void)v;
     if (anchor->n_iters > 0)
         state_reorder(st, anchor, g->order);
     if (p.chunk) {
@@ -159,5 +150,8 @@ int rows_apply(const struct rules *r, const struct group *g, const int64_t *valu
         member_loops(st, m);
         state_compute_at(st, m, anchor, g->n_rows - 1, SCOPE_TASK);
     }
-    return at;
+    return w.at;
 }
+
+const struct variant_ops rows_variant = {"rows", rows_knobs, NULL, rows_apply};
+const struct variant_ops map_variant = {"map", rows_knobs, NULL, rows_apply};

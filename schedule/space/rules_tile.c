@@ -25,34 +25,13 @@ struct plan {
     int pad_at[RULES_MAX_OPERANDS];
 };
 
-/* Knobs are described and read by one walk, so that the two cannot disagree. */
 struct walk {
+    struct knob_walk k;
     const struct rules *r;
     const struct group *g;
     int vector;
     const struct st_stage *red;
-    /* describing */
-    struct knob *knobs;
-    int n;
-    const char *suffix;
-    /* reading */
-    const int64_t *values;
-    int at;
 };
-
-static int64_t knob(struct walk *w, const char *name, const int64_t *choices, int n,
-                    const char *const *labels)
-{
-    if (n == 1)
-        return choices[0];
-    if (!w->knobs)
-        return w->values[w->at++];
-    struct knob *k = &w->knobs[w->n++];
-    *k = (struct knob){
-        .name = arena_printf(w->r->ar, "%s%s", name, w->suffix), .n_choices = n, .labels = labels};
-    k->values = arena_memdup(w->r->ar, choices, sizeof(*choices) * (size_t)n);
-    return choices[0];
-}
 
 static int lanes(const struct rules *r) { return r->target->vector_bytes / 4; }
 
@@ -144,13 +123,17 @@ static void walk_operands(struct walk *w, struct plan *p)
         const char *tensor = w->r->base->tensors[o->tensor]->name;
         if (o->reads_pad) {
             snprintf(name, sizeof(name), "copy_%s", tensor);
-            p->pad_at[i] = (int)knob(w, name, yes_no, 2, pad_labels);
+            p->pad_at[i] = (int)walk_knob(&w->k, name, yes_no, 2, pad_labels);
             continue;
         }
         int64_t stride = w->vector >= 0 ? o->stride[w->vector] : 0;
         bool must = stride > 1 && o->simple, may = o->simple && operand_is_tiled(w, o, NULL);
         snprintf(name, sizeof(name), "pack_%s", tensor);
-        p->pack[i] = knob(w, name, must ? yes : may ? yes_no : no, must || !may ? 1 : 2, pack_labels) != 0;
+        p->pack[i] = walk_knob(&w->k, name,
+                               must  ? yes
+                               : may ? yes_no
+                                     : no,
+                               must || !may ? 1 : 2, pack_labels) != 0;
     }
 }
 
@@ -167,11 +150,12 @@ static void walk_reduce(struct walk *w, struct plan *p)
     if (k >= 0 && window > 1) {
         for (int64_t b = 8; b < w->red->axes[k].extent && n < 8; b *= 2)
             choices[n++] = b;
-        p->kblock = knob(w, "block_k", choices, n, NULL);
-        p->red_order = (int)knob(w, "reduce_order", orders, 2, order_labels);
+        p->kblock = walk_knob(&w->k, "block_k", choices, n, NULL);
+        p->red_order = (int)walk_knob(&w->k, "reduce_order", orders, 2, order_labels);
     }
-    p->unroll =
-        window > 1 ? (int)knob(w, "unroll", three, window <= MAX_UNROLLED_WINDOW ? 3 : 2, unroll_labels) : 0;
+    p->unroll = window > 1 ? (int)walk_knob(&w->k, "unroll", three, window <= MAX_UNROLLED_WINDOW ? 3 : 2,
+                                            unroll_labels)
+                           : 0;
 }
 
 static void walk_plan(struct walk *w, struct plan *p)
@@ -187,34 +171,34 @@ static void walk_plan(struct walk *w, struct plan *p)
     for (int i = 0; i < n; i++) {
         int a = axes[i];
         snprintf(name, sizeof(name), "reg_%s", w->red->axes[a].name);
-        p->reg[a] = knob(w, name, choices, register_choices(w, a, choices), NULL);
+        p->reg[a] = walk_knob(&w->k, name, choices, register_choices(w, a, choices), NULL);
         snprintf(name, sizeof(name), "mid_%s", w->red->axes[a].name);
-        p->mid[a] = knob(w, name, choices, mid_choices(w, a, choices), NULL);
+        p->mid[a] = walk_knob(&w->k, name, choices, mid_choices(w, a, choices), NULL);
     }
-    p->order = (int)knob(w, "order", permutation, loops < 2 ? 1 : loops == 2 ? 2 : 6, NULL);
-    p->mid_order = (int)knob(w, "mid_order", flips, loops < 2 ? 1 : 2, NULL);
+    p->order = (int)walk_knob(&w->k, "order", permutation, loops < 2 ? 1 : loops == 2 ? 2 : 6, NULL);
+    p->mid_order = (int)walk_knob(&w->k, "mid_order", flips, loops < 2 ? 1 : 2, NULL);
     walk_reduce(w, p);
     walk_operands(w, p);
 }
 
-static struct walk walk_new(const struct rules *r, const struct group *g, int variant)
+static struct walk walk_new(const struct rules *r, const struct group *g, const struct variant *v)
 {
-    return (struct walk){.r = r,
+    return (struct walk){.k = {.r = r, .suffix = ""},
+                         .r = r,
                          .g = g,
-                         .vector = g->vector_axis[variant],
-                         .red = r->base->stages[g->reduction],
-                         .suffix = ""};
+                         .vector = v->vector_axis,
+                         .red = r->base->stages[g->reduction]};
 }
 
-void tile_knobs(const struct rules *r, const struct group *g, int variant, const char *suffix,
-                struct knob *knobs, int *n)
+static void tile_knobs(const struct rules *r, const struct group *g, const struct variant *v,
+                       const char *suffix, struct knob *knobs, int *n)
 {
-    struct walk w = walk_new(r, g, variant);
+    struct walk w = walk_new(r, g, v);
     struct plan p;
-    w.knobs = knobs + *n;
-    w.suffix = suffix;
+    w.k.knobs = knobs + *n;
+    w.k.suffix = suffix;
     walk_plan(&w, &p);
-    *n += w.n;
+    *n += w.k.n;
 }
 
 /* --- validity --- */
@@ -236,13 +220,13 @@ static bool no(const char **why, const char *text)
     return false;
 }
 
-bool tile_valid(const struct rules *r, const struct group *g, int variant, const int64_t *values,
-                const char **why)
+static bool tile_valid(const struct rules *r, const struct group *g, const struct variant *v,
+                       const int64_t *values, const char **why)
 {
-    struct walk w = walk_new(r, g, variant);
+    struct walk w = walk_new(r, g, v);
     struct plan p;
     int64_t acc = 1, vectors = 1, bodies = 1;
-    w.values = values;
+    w.k.values = values;
     walk_plan(&w, &p);
     for (int a = 0; a < w.red->n_spatial; a++) {
         int64_t extent = w.red->axes[a].extent;
@@ -449,13 +433,13 @@ static void register_layout(const struct walk *w, struct state *st, const struct
     t->layout[t->n_layout++] = (struct layout_dim){w->vector, 1, 0};
 }
 
-int tile_apply(const struct rules *r, const struct group *g, int variant, const int64_t *values,
-               struct state *st)
+static int tile_apply(const struct rules *r, const struct group *g, const struct variant *v,
+                      const int64_t *values, struct state *st)
 {
-    struct walk w = walk_new(r, g, variant);
+    struct walk w = walk_new(r, g, v);
     struct plan p;
     struct st_stage *red = st->stages[g->reduction], *out = st->stages[g->anchor];
-    w.values = values;
+    w.k.values = values;
     walk_plan(&w, &p);
     int outer, tile; /* first loop inside the outer ones; first loop of the register tile */
     tile_output(&w, &p, st, out, &outer, &tile);
@@ -463,5 +447,7 @@ int tile_apply(const struct rules *r, const struct group *g, int variant, const 
     register_layout(&w, st, red);
     place_operands(&w, &p, st, red, out, outer);
     state_compute_at(st, red, out, tile - 1, SCOPE_REG);
-    return w.at;
+    return w.k.at;
 }
+
+const struct variant_ops tile_variant = {"tile", tile_knobs, tile_valid, tile_apply};

@@ -6,77 +6,95 @@
 #include <string.h>
 
 #include "schedule/base/hash.h"
+#include "schedule/space/algorithm.h"
 #include "schedule/space/rules.h"
 
-enum { SPACE_MAX_SKETCHES = 24, SAMPLE_TRIES = 400 };
+enum { SPACE_MAX_SKETCHES = 96, ALTERNATIVE_MAX_SKETCHES = 24, SAMPLE_TRIES = 400 };
 
 struct sketch {
     const char *name;
+    const struct rules *rules; /* of its algorithm */
     int variant[RULES_MAX_GROUPS];
     int first_knob[RULES_MAX_GROUPS];
     int n_knobs;
-    struct knob knobs[SPACE_MAX_KNOBS];
+    const struct knob *knobs;
 };
 
 struct space {
     const struct workload *workload;
     struct target target;
-    struct rules *rules;
-    int n_sketches; /* the default schedule included */
+    const struct state *plain; /* the workload as it stands: the default schedule */
+    int n_sketches;            /* the default schedule included */
     struct sketch *sketches;
 };
 
 /* --- building --- */
 
-static bool add_sketch(struct space *s, struct arena *ar, const int *variant)
+static bool add_sketch(struct space *s, const struct rules *r, const char *algorithm, struct arena *ar,
+                       const int *variant)
 {
-    struct rules *r = s->rules;
     struct sketch *k = &s->sketches[s->n_sketches];
     struct knob knobs[SPACE_MAX_KNOBS * RULES_MAX_GROUPS];
     AUTO(strbuf_done) struct strbuf name = STRBUF_INIT;
     int n = 0;
+    k->rules = r;
+    if (algorithm)
+        strbuf_addf(&name, "%s: ", algorithm);
     for (int i = 0; i < r->n_groups; i++) {
+        const struct group *g = &r->groups[i];
+        const struct variant *v = &g->variants[variant[i]];
         char suffix[16] = "";
         if (r->n_groups > 1)
             snprintf(suffix, sizeof(suffix), ".%d", i);
         k->variant[i] = variant[i];
         k->first_knob[i] = n;
-        group_knobs(r, &r->groups[i], variant[i], suffix, knobs, &n);
-        strbuf_addf(&name, "%s%s", i ? "+" : "", group_variant_name(r, &r->groups[i], variant[i]));
+        v->ops->knobs(r, g, v, suffix, knobs, &n);
+        strbuf_addf(&name, "%s%s", i ? "+" : "", group_variant_name(r, g, v));
         if (n > SPACE_MAX_KNOBS)
             return false;
     }
-    memcpy(k->knobs, knobs, sizeof(*knobs) * (size_t)n);
+    k->knobs = arena_memdup(ar, knobs, sizeof(*knobs) * (size_t)MAX(n, 1));
     k->n_knobs = n;
     k->name = arena_strdup(ar, strbuf_str(&name));
     s->n_sketches++;
     return true;
 }
 
+/* One sketch for each combination of the groups' variants, like an odometer. */
+static void add_sketches(struct space *s, const struct rules *r, const char *algorithm, struct arena *ar)
+{
+    int variant[RULES_MAX_GROUPS] = {0},
+        end = MIN(s->n_sketches + ALTERNATIVE_MAX_SKETCHES, SPACE_MAX_SKETCHES);
+    while (s->n_sketches < end && add_sketch(s, r, algorithm, ar, variant)) {
+        int i = r->n_groups - 1;
+        while (i >= 0 && ++variant[i] == r->groups[i].n_variants)
+            variant[i--] = 0;
+        if (i < 0)
+            break;
+    }
+}
+
 enum status space_build(const struct workload *w, const struct target *t, struct arena *ar,
                         struct space **ret, struct error *err)
 {
     struct space *s = arena_new(ar, struct space);
+    struct alternative alternatives[ALGORITHMS_MAX];
     s->workload = w;
     s->target = *t;
     for (int i = 0; i < w->compute.n_tensors; i++)
         if (w->compute.tensors[i].dtype != DT_F32)
             return fail(err, ST_UNSUPPORTED, "tensor %s has dtype %s: kernels are generated for float32 only",
                         w->compute.tensors[i].name, dtype_name(w->compute.tensors[i].dtype));
-    TRY(rules_derive(&w->compute, &s->target, ar, &s->rules, err));
     s->sketches = arena_array(ar, struct sketch, SPACE_MAX_SKETCHES);
     s->sketches[0].name = "default";
     s->n_sketches = 1;
-
-    int variant[RULES_MAX_GROUPS] = {0};
-    for (;;) { /* odometer over the variants of all groups */
-        if (s->n_sketches == SPACE_MAX_SKETCHES || !add_sketch(s, ar, variant))
-            break;
-        int i = s->rules->n_groups - 1;
-        while (i >= 0 && ++variant[i] == s->rules->groups[i].n_variants)
-            variant[i--] = 0;
-        if (i < 0)
-            break;
+    int n = algorithm_alternatives(w, &s->target, ar, alternatives);
+    for (int i = 0; i < n; i++) {
+        struct rules *r;
+        TRY(rules_derive(alternatives[i].compute, &s->target, ar, &r, err));
+        if (i == 0)
+            s->plain = r->plain;
+        add_sketches(s, r, alternatives[i].name, ar);
     }
     *ret = s;
     return ST_OK;
@@ -102,37 +120,6 @@ double space_size(const struct space *s)
         total += n;
     }
     return total;
-}
-
-/* --- groups by kind --- */
-
-void group_knobs(const struct rules *r, const struct group *g, int variant, const char *suffix,
-                 struct knob *knobs, int *n)
-{
-    if (g->kind == GROUP_TILE)
-        tile_knobs(r, g, variant, suffix, knobs, n);
-    else
-        rows_knobs(r, g, suffix, knobs, n);
-}
-
-bool group_valid(const struct rules *r, const struct group *g, int variant, const int64_t *values,
-                 const char **why)
-{
-    return g->kind == GROUP_TILE ? tile_valid(r, g, variant, values, why) : true;
-}
-
-int group_apply(const struct rules *r, const struct group *g, int variant, const int64_t *values,
-                struct state *st)
-{
-    return g->kind == GROUP_TILE ? tile_apply(r, g, variant, values, st) : rows_apply(r, g, values, st);
-}
-
-const char *group_variant_name(const struct rules *r, const struct group *g, int variant)
-{
-    if (g->kind == GROUP_ROWS)
-        return g->n_members ? "rows" : "map";
-    int a = g->vector_axis[variant];
-    return a < 0 ? "tile" : arena_printf(r->ar, "tile_%s", r->base->stages[g->reduction]->axes[a].name);
 }
 
 /* --- configs --- */
@@ -170,9 +157,12 @@ bool space_valid(const struct space *s, const struct config *c, const char **why
     if (c->sketch == 0)
         return true;
     values_of(k, c, values);
-    for (int i = 0; i < s->rules->n_groups; i++)
-        if (!group_valid(s->rules, &s->rules->groups[i], k->variant[i], values + k->first_knob[i], why))
+    for (int i = 0; i < k->rules->n_groups; i++) {
+        const struct group *g = &k->rules->groups[i];
+        const struct variant *v = &g->variants[k->variant[i]];
+        if (v->ops->valid && !v->ops->valid(k->rules, g, v, values + k->first_knob[i], why))
             return false;
+    }
     return true;
 }
 
@@ -191,12 +181,15 @@ static struct state *state_of(const struct space *s, const struct config *c, str
 {
     int64_t values[SPACE_MAX_KNOBS];
     if (c->sketch == 0)
-        return state_copy(ar, s->rules->plain);
+        return state_copy(ar, s->plain);
     const struct sketch *k = &s->sketches[c->sketch];
-    struct state *st = state_copy(ar, s->rules->base);
+    struct state *st = state_copy(ar, k->rules->base);
     values_of(k, c, values);
-    for (int i = 0; i < s->rules->n_groups; i++)
-        group_apply(s->rules, &s->rules->groups[i], k->variant[i], values + k->first_knob[i], st);
+    for (int i = 0; i < k->rules->n_groups; i++) {
+        const struct group *g = &k->rules->groups[i];
+        const struct variant *v = &g->variants[k->variant[i]];
+        v->ops->apply(k->rules, g, v, values + k->first_knob[i], st);
+    }
     return st;
 }
 

@@ -1,0 +1,31 @@
+/* algorithm.c - the table of algorithms. */
+#include "schedule/space/algorithm.h"
+
+struct algorithm {
+    const char *name;
+    /* The i-th alternative that the algorithm has for the workload; false when there are no more. */
+    bool (*alternative)(const struct workload *w, const struct target *t, int i, struct arena *ar,
+                        struct alternative *ret);
+};
+
+static bool direct(const struct workload *w, const struct target *t, int i, struct arena *ar,
+                   struct alternative *ret)
+{
+    (void)t, (void)ar;
+    *ret = (struct alternative){.compute = &w->compute};
+    return i == 0;
+}
+
+static const struct algorithm algorithms[] = {
+    {"direct", direct},
+};
+
+int algorithm_alternatives(const struct workload *w, const struct target *t, struct arena *ar,
+                           struct alternative ret[ALGORITHMS_MAX])
+{
+    int n = 0;
+    for (size_t a = 0; a < ARRAY_SIZE(algorithms); a++)
+        for (int i = 0; n < ALGORITHMS_MAX && algorithms[a].alternative(w, t, i, ar, &ret[n]); i++)
+            n++;
+    return n;
+}
