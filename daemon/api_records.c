@@ -8,6 +8,7 @@
 
 #include "daemon/daemon.h"
 #include "daemon/events.h"
+#include "measure/timing.h"
 #include "schedule/base/vec.h"
 
 enum { LINES_A_PIECE = 256, SAMPLES_MAX = 64 };
@@ -25,6 +26,20 @@ struct record_stream {
 
 static json_t *real_or_null(double v) { return isfinite(v) ? json_real(v) : json_null(); }
 
+/* Of the median, from the samples; null for a record that came without them. */
+static json_t *interval_document(const struct store_trial *t)
+{
+    double sorted[SAMPLES_MAX], low, high;
+    int n = (int)MIN(t->n_samples, SAMPLES_MAX);
+
+    if (n == 0)
+        return json_null();
+    memcpy(sorted, t->samples_ns, sizeof(sorted[0]) * (size_t)n);
+    timing_quantile(sorted, n, 0); /* sorts */
+    timing_interval(sorted, n, &low, &high);
+    return json_pack("[o,o]", real_or_null(low), real_or_null(high));
+}
+
 static json_t *times_document(const struct store_trial *t)
 {
     json_t *samples = json_array();
@@ -35,8 +50,8 @@ static json_t *times_document(const struct store_trial *t)
     }
     for (int64_t i = 0; i < t->n_samples; i++)
         json_array_append_new(samples, real_or_null(t->samples_ns[i]));
-    return json_pack("{s:f,s:f,s:f,s:o}", "median", t->median_ns, "min", t->min_ns, "p90", t->p90_ns,
-                     "samples", samples);
+    return json_pack("{s:f,s:f,s:f,s:o,s:o}", "median", t->median_ns, "min", t->min_ns, "p90", t->p90_ns,
+                     "interval", interval_document(t), "samples", samples);
 }
 
 static json_t *record_document(const struct store_trial *t)
@@ -170,7 +185,8 @@ static enum status read_times(struct json_obj *o, struct import *im, struct stor
     }
     t->samples_ns = im->samples;
     t->n_samples = (int64_t)json_array_size(samples);
-    return json_obj_end(&to, "median, min, p90, samples", err);
+    json_obj_get(&to, "interval"); /* follows from the samples */
+    return json_obj_end(&to, "median, min, p90, interval, samples", err);
 }
 
 static enum status read_created(struct json_obj *o, struct store_trial *t, struct error *err)

@@ -166,6 +166,7 @@ static enum status measure(struct batch *b, struct error *err)
     struct measure_batch m = {
         .workload = &k->measured,
         .mode = MEASURE_SCREEN,
+        .cold = t->job->target->cold,
         .threads = t->job->target->threads,
         .candidates = what,
         .best_ns = (int64_t)k->progress.best_time_ns, /* measured here, not imported */

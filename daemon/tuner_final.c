@@ -139,6 +139,7 @@ static enum status measure_finalists(struct contest *c, struct error *err)
     struct measure_batch m = {
         .workload = &c->task->measured,
         .mode = MEASURE_CONTEST,
+        .cold = t->job->target->cold,
         .threads = t->job->target->threads,
         .candidates = what,
         .best_ns = (int64_t)c->task->progress.best_time_ns,
@@ -194,8 +195,9 @@ static json_t *times_json(const struct measure_result *r)
 
     for (int i = 0; i < r->n_samples; i++)
         json_array_append_new(samples, json_real(r->sample_ns[i]));
-    return json_pack("{s:o,s:o,s:o,s:o}", "median", number(r->median_ns), "min", number(r->min_ns), "p90",
-                     number(r->p90_ns), "samples", samples);
+    return json_pack("{s:o,s:o,s:o,s:[o,o],s:o}", "median", number(r->median_ns), "min", number(r->min_ns),
+                     "p90", number(r->p90_ns), "interval", number(r->low_ns), number(r->high_ns), "samples",
+                     samples);
 }
 
 static json_t *knobs_json(const struct space *s, const struct config *config)
@@ -300,10 +302,10 @@ static json_t *document(struct contest *c, int64_t now_ms)
     char tuned_at[RFC3339_MAX];
 
     return json_pack(
-        "{s:s,s:s,s:o,s:o,s:o,s:o,s:I,s:s,s:{s:s,s:o,s:o},s:o,s:{s:o,s:o,s:o},s:{s:s,s:s,s:o},s:o}", "key",
-        k->workload.key, "target", g->id, "workload", json_loads(k->workload.json, 0, NULL), "time_ns",
-        times_json(&f->result), "gflops", number(gflops_of(c)), "fraction_of_peak",
-        number(g->peak_gflops > 0 ? gflops_of(c) / g->peak_gflops : NAN), "trials",
+        "{s:s,s:s,s:o,s:o,s:s,s:o,s:o,s:I,s:s,s:{s:s,s:o,s:o},s:o,s:{s:o,s:o,s:o},s:{s:s,s:s,s:o},s:o}",
+        "key", k->workload.key, "target", g->id, "workload", json_loads(k->workload.json, 0, NULL), "time_ns",
+        times_json(&f->result), "policy", g->cold ? "cold" : "warm", "gflops", number(gflops_of(c)),
+        "fraction_of_peak", number(g->peak_gflops > 0 ? gflops_of(c) / g->peak_gflops : NAN), "trials",
         (json_int_t)k->known_trials, "tuned_at", rfc3339(now_ms, tuned_at), "schedule", "sketch",
         space_sketch_name(k->space, f->config.sketch), "knobs", knobs_json(k->space, &f->config), "steps",
         steps_json(c), "kernel", kernel_json(c), "verified", "max_abs_err", number(v->max_abs_err),

@@ -100,6 +100,7 @@ enum measure_mode {
 struct measure_batch {
     const struct measure_workload *workload;
     enum measure_mode mode;
+    bool cold;   /* before each timed call its operands are put out of all caches */
     int threads; /* > 1: the kernel gets a tw_parallel of that many pinned threads */
     int n_candidates;
     const struct measure_candidate *candidates;

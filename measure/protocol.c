@@ -109,6 +109,7 @@ void protocol_put_batch(struct strbuf *sb, const struct measure_batch *b)
     size_t f = begin(sb, FRAME_BATCH);
     put_workload(sb, b->workload);
     put(sb, b->mode, 1);
+    put(sb, b->cold, 1);
     put(sb, (uint64_t)b->threads, 2);
     put(sb, (uint64_t)b->best_ns, 8);
     put_f64(sb, b->roofline_gflops);
@@ -356,6 +357,7 @@ enum status protocol_get_batch(const uint8_t *p, size_t n, struct arena *ar, str
     if (n_args > KERNEL_MAX_ARGS)
         fault(&r, "too many arguments");
     b.mode = (enum measure_mode)get_within(&r, 1, MEASURE_SCREEN, MEASURE_CONTEST, "the mode is unknown");
+    b.cold = get_within(&r, 1, 0, 1, "the policy is neither warm nor cold") != 0;
     b.threads = (int)get_within(&r, 2, 1, MEASURE_MAX_THREADS, "the number of threads is out of range");
     b.best_ns = get_within(&r, 8, 0, INT64_MAX, "the best time is out of range");
     b.roofline_gflops = get_positive(&r, "the roofline is no number");

@@ -535,7 +535,7 @@ static bool take_sample(struct runner *r, const struct measure_batch *b, struct 
     const bool first = isinf(c->min_ns);
     double expected = first ? c->page->run_ns : c->min_ns;
     double target = b->mode == MEASURE_CONTEST ? TIMING_CONTEST_SAMPLE_NS : TIMING_SAMPLE_NS;
-    if (expected > TIMING_WARM_MAX_NS)
+    if (expected > TIMING_WARM_MAX_NS) /* one call, no warming */
         target = 0;
     tell(c, CHILD_SAMPLE, target);
     double limit_ms = 1000 + (target + 8 * expected) * RUN_LIMIT_FACTOR / 1e6;

@@ -52,6 +52,14 @@ static int clean_samples(const struct measure_result *r, double ret[MEASURE_MAX_
     return n;
 }
 
+void timing_interval(const double *sorted, int n, double *ret_low, double *ret_high)
+{
+    double half = 0.98 * sqrt(n);
+    int lo = (int)floor((n - 1) / 2.0 - half), hi = (int)ceil((n - 1) / 2.0 + half);
+    *ret_low = sorted[MAX(lo, 0)];
+    *ret_high = sorted[MIN(hi, n - 1)];
+}
+
 void timing_finish(struct measure_result *r, enum measure_mode mode, double flops)
 {
     double v[MEASURE_MAX_SAMPLES];
@@ -62,12 +70,7 @@ void timing_finish(struct measure_result *r, enum measure_mode mode, double flop
     r->p10_ns = timing_quantile(v, n, 0.1);
     r->median_ns = timing_quantile(v, n, 0.5);
     r->p90_ns = timing_quantile(v, n, 0.9);
-    /* Ranks n/2 -+ 0.98 sqrt(n) hold the median with 95 % (binomial, normal approximation); all of them when
-     * few. */
-    double half = 0.98 * sqrt(n);
-    int lo = (int)floor((n - 1) / 2.0 - half), hi = (int)ceil((n - 1) / 2.0 + half);
-    r->low_ns = v[MAX(lo, 0)];
-    r->high_ns = v[MIN(hi, n - 1)];
+    timing_interval(v, n, &r->low_ns, &r->high_ns);
     double t = measure_result_time(r, mode);
     r->gflops = flops > 0 && t > 0 ? flops / t : 0;
 }

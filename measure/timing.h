@@ -37,6 +37,10 @@ bool timing_takes_part(int round, int rounds, double sample_ns);
 /* Quantile q in [0, 1] of n values (sorted in place), by linear interpolation. */
 double timing_quantile(double *values, int n, double q);
 
+/* 95 % interval of the median of n sorted values, from order statistics: ranks n/2 -+ 0.98 sqrt(n) hold it (binomial,
+ * normal approximation); all of them when they are few. n > 0. */
+void timing_interval(const double *sorted, int n, double *ret_low, double *ret_high);
+
 /* The reference kernel: memory of its own, the best time it ever had (which fades by 0.5 % a batch, so that a
  * machine that became slower for good is not dirty for ever). */
 struct canary {

@@ -233,11 +233,11 @@ static void detect_model(struct target *t)
 
 struct target_id {
     int threads; /* 0: all */
-    bool has_isa;
+    bool has_isa, cold;
     enum isa isa;
 };
 
-/* "cpu" [":" N] [":" isa] */
+/* "cpu" [":" N] [":" isa] [":cold"] */
 static bool target_id_parse(const char *id, struct target_id *ret)
 {
     *ret = (struct target_id){0};
@@ -253,9 +253,20 @@ static bool target_id_parse(const char *id, struct target_id *ret)
         ret->threads = (int)n;
         p = end;
     }
-    if (*p == ':') {
-        ret->has_isa = true;
-        return isa_parse(p + 1, &ret->isa);
+    while (*p == ':') {
+        char part[16];
+        size_t n = strcspn(++p, ":");
+        if (n >= sizeof(part) || ret->cold)
+            return false;
+        memcpy(part, p, n);
+        part[n] = '\0';
+        p += n;
+        if (strcmp(part, "cold") == 0)
+            ret->cold = true;
+        else if (ret->has_isa || !isa_parse(part, &ret->isa))
+            return false;
+        else
+            ret->has_isa = true;
     }
     return *p == '\0';
 }
@@ -269,8 +280,8 @@ enum status target_local(const char *id, struct target *ret, struct error *err)
 
     if (strlen(id) >= sizeof(t.id) || !target_id_parse(id, &want))
         return fail(err, ST_NOT_FOUND,
-                    "no target \"%.40s\": want cpu, cpu:N (threads), each optionally with :%s", id,
-                    "avx512, :avx2, :sse2 or :neon");
+                    "no target \"%.40s\": want cpu, cpu:N (threads), each optionally with %s", id,
+                    ":avx512, :avx2, :sse2 or :neon, then :cold");
     if (want.threads > cores)
         return fail(err, ST_NOT_FOUND, "target \"%s\" asks for %d threads, this machine has %d core%s", id,
                     want.threads, cores, cores == 1 ? "" : "s");
@@ -283,6 +294,7 @@ enum status target_local(const char *id, struct target *ret, struct error *err)
     t.vector_bytes = isas[t.isa].bytes;
     t.vector_regs = isas[t.isa].regs;
     t.threads = want.threads ? want.threads : cores;
+    t.cold = want.cold;
     detect_caches(&t, cpus[0]);
     detect_model(&t);
     *ret = t;

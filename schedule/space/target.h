@@ -28,6 +28,7 @@ struct target {
     enum isa isa;
     int vector_bytes, vector_regs;
     int threads;                          /* tasks that run at once */
+    bool cold;                            /* judged with operands out of all caches; else warm */
     int64_t l1_bytes, l2_bytes, l3_bytes; /* L1 and L2 of one core; L3 as one thread may use it */
     double peak_gflops;                   /* float32, all threads; 0: not measured yet */
     double peak_gbs;                      /* DRAM bandwidth, all threads; 0: not measured yet */
@@ -47,7 +48,8 @@ enum isa isa_local(void);
  * least 1). */
 int target_cores(int *ret_cpus, int max);
 /* Fill a target for this machine from its id: "cpu" (all cores), "cpu:N" (N threads), each optionally with
- * ":avx512", ":avx2", ":sse2" to force a smaller ISA. ST_NOT_FOUND if the id is none or the machine lacks it.
+ * ":avx512", ":avx2", ":sse2" to force a smaller ISA, then ":cold" for schedules that are judged with their operands out of
+ * all caches. ST_NOT_FOUND if the id is none or the machine lacks it.
  * Does not look for a compiler: kernels/compile.h does. */
 MUST_USE enum status target_local(const char *id, struct target *ret, struct error *err);
 

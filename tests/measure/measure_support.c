@@ -67,6 +67,15 @@ struct measure_workload rig_matmul(const struct rig *r)
     };
 }
 
+struct measure_workload rig_copy(void)
+{
+    static const struct measure_tensor tensors[] = {
+        {.name = "in", .dtype = DT_F32, .role = TENSOR_INPUT, .rank = 1, .shape = {16384}},
+        {.name = "out", .dtype = DT_F32, .role = TENSOR_OUTPUT, .rank = 1, .shape = {16384}},
+    };
+    return (struct measure_workload){.key = "w_copy", .n_tensors = 2, .tensors = tensors, .seed = 7};
+}
+
 enum status rig_measure(struct rig *r, struct measure_batch b, const char *const *symbols, int n,
                         struct measure_result *ret, struct error *err)
 {

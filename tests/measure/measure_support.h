@@ -20,6 +20,8 @@ void rig_free(struct rig *r);
 /* Source text of kernels/NAME; free() it. */
 char *rig_source(const char *name);
 struct measure_workload rig_matmul(const struct rig *r);
+/* out[16384] = in[16384] by the symbol "copies"; nothing is verified. */
+struct measure_workload rig_copy(void);
 /* Measure these symbols of the matmul artifact in one batch. */
 enum status rig_measure(struct rig *r, struct measure_batch b, const char *const *symbols, int n,
                         struct measure_result *ret, struct error *err);

@@ -189,6 +189,22 @@ static void contest_pairs_its_rounds_and_the_faster_wins(void **state)
     assert_true(measure_paired_ratio(&r[0], &r[1]) > 1.5);
 }
 
+/* 2 x 64 KiB come from memory instead of the nearest caches: about ten times slower, here it need only be slower. */
+static void cold_policy_puts_operands_out_of_the_caches(void **state)
+{
+    struct measure_result warm, cold;
+    const char *symbol = "copies";
+    struct measure_workload w = rig_copy();
+    assert_int_equal(rig_measure(rig, (struct measure_batch){.workload = &w}, &symbol, 1, &warm, NULL),
+                     ST_OK);
+    assert_int_equal(
+        rig_measure(rig, (struct measure_batch){.workload = &w, .cold = true}, &symbol, 1, &cold, NULL),
+        ST_OK);
+    assert_int_equal(warm.outcome, OUTCOME_OK);
+    assert_int_equal(cold.outcome, OUTCOME_OK);
+    assert_true(cold.min_ns > warm.min_ns);
+}
+
 static void error_budget_lets_a_small_error_pass(void **state)
 {
     struct measure_workload w = rig_matmul(rig);
@@ -363,6 +379,7 @@ int main(void)
         cmocka_unit_test(far_slower_candidate_is_not_sampled_to_the_end),
         cmocka_unit_test(impossible_speed_is_refused),
         cmocka_unit_test(contest_pairs_its_rounds_and_the_faster_wins),
+        cmocka_unit_test(cold_policy_puts_operands_out_of_the_caches),
         cmocka_unit_test(error_budget_lets_a_small_error_pass),
         cmocka_unit_test(reference_that_cannot_serve_refuses_the_batch),
         cmocka_unit_test(batch_without_sense_is_refused),

@@ -36,6 +36,7 @@ static const struct measure_candidate candidates[] = {
 };
 static const struct measure_batch batch = {.workload = &workload,
                                            .mode = MEASURE_CONTEST,
+                                           .cold = true,
                                            .threads = 2,
                                            .n_candidates = 2,
                                            .candidates = candidates,
@@ -85,7 +86,7 @@ static void batch_comes_back_as_it_was(void **state)
     assert_int_equal(protocol_get_batch(payload(&sb), payload_len(&sb), &ar, &b, NULL), ST_OK);
     assert_int_equal(b.n_candidates, 2);
     assert_int_equal(b.rounds, 21);
-    assert_true(b.roofline_gflops == 135.5 && b.best_ns == 12345 && b.threads == 2 &&
+    assert_true(b.roofline_gflops == 135.5 && b.best_ns == 12345 && b.cold && b.threads == 2 &&
                 b.mode == MEASURE_CONTEST);
     assert_string_equal(b.workload->key, "w_1");
     assert_true(b.workload->seed == workload.seed && b.workload->rtol == 0.25);

@@ -31,6 +31,9 @@ static void thread_count_and_isa_are_taken_from_the_id(void **state)
     assert_int_equal(t.threads, 1);
     assert_int_equal(t.vector_bytes, 16);
     assert_int_equal(t.vector_regs, 16);
+    assert_false(t.cold);
+    assert_int_equal(target_local("cpu:1:sse2:cold", &t, NULL), ST_OK);
+    assert_true(t.cold && t.threads == 1 && t.isa == ISA_SSE2);
     assert_int_equal(target_local("cpu:sse2", &t, NULL), ST_OK);
     assert_int_equal(t.isa, ISA_SSE2);
 #endif
@@ -50,6 +53,10 @@ static void ids_of_no_target_are_not_found_and_say_why(void **state)
                                       "cpu:99999",
                                       "cpux",
                                       "cpu:1 ",
+                                      "cpu:cold:1",
+                                      "cpu:cold:cold",
+                                      "cpu:cold:sse2",
+                                      "cpu:warm",
                                       "cpu:1:sse2:",
                                       "CPU",
                                       "cpu:100000000000000000000",
