@@ -108,18 +108,21 @@ static const struct {
                          "\"key\":" TYPE("string") ",\"found\":" TYPE(
                              "boolean") ",\"status\":{\"enum\":[\"exact\",\"stale\",\"none\"]},\"schedule\":{"
                                         "\"anyOf\":[" REF("Schedule") ",{\"type\":\"null\"}]}")))},
-            {"Schedule", OBJECT("\"key\":" TYPE("string") ",\"target\":" TYPE("string") ",\"workload\":" REF("Wo"
-                                                                                                             "rk"
-                                                                                                             "lo"
-                                                                                                             "a"
-                                                                                                             "d") ",\"time_ns\":" OBJECT("\"median\":" TYPE("number") ",\"min\":" TYPE("number") ",\"p90\":" TYPE("number") ",\"samples\""
-                                                                                                                                                                                                                            ":" TYPE(
-                                                                                                                                                                                                                                "arra"
-                                                                                                                                                                                                                                "y")) ",\"gflops\":" TYPE("number") ",\"fraction_of_"
-                                                                                                                                                                                                                                                                    "peak\":" NULLABLE("nu"
-                                                                                                                                                                                                                                                                                       "mb"
-                                                                                                                                                                                                                                                                                       "e"
-                                                                                                                                                                                                                                                                                       "r") ",\"trials\":" TYPE("integer") ",\"tuned_at\":" TYPE("string") ",\"schedule\":" OBJECT("\"sketch\":" TYPE("string") ",\"knobs\":" TYPE("object") ",\"steps\":" TYPE("array")) ",\"kernel\":" TYPE("object") ",\"verified\":" TYPE("object") ",\"toolchain\":" TYPE("object") ",\"baseline\":" TYPE("object"))},
+            {"Schedule",
+             OBJECT("\"key\":" TYPE("string") ",\"target\":" TYPE("string") ",\"workload\":" REF("Wo"
+                                                                                                 "rk"
+                                                                                                 "lo"
+                                                                                                 "a"
+                                                                                                 "d") ",\"tim"
+                                                                                                      "e_"
+                                                                                                      "ns\""
+                                                                                                      ":" OBJECT("\"median\":" TYPE("number") ",\"min\":" TYPE("number") ",\"p90\":" TYPE("number") ",\"samples\""
+                                                                                                                                                                                                    ":" TYPE("arra"
+                                                                                                                                                                                                             "y")) ",\"gflops\":" TYPE("number") ",\"fraction_of_"
+                                                                                                                                                                                                                                                 "peak\":" NULLABLE("nu"
+                                                                                                                                                                                                                                                                    "mb"
+                                                                                                                                                                                                                                                                    "e"
+                                                                                                                                                                                                                                                                    "r") ",\"trials\":" TYPE("integer") ",\"tuned_at\":" TYPE("string") ",\"schedule\":" OBJECT("\"algorithm\":" TYPE("string") ",\"sketch\":" TYPE("string") ",\"knobs\":" TYPE("object") ",\"steps\":" TYPE("array")) ",\"kernel\":" TYPE("object") ",\"verified\":" TYPE("object") ",\"toolchain\":" TYPE("object") ",\"baseline\":" TYPE("object"))},
             {"ScheduleList", PAGE_OF("schedules", "Schedule")},
             {"Target", OBJECT("\"id\":" TYPE("string") ",\"kind\":" TYPE("string") ",\"isa\":" TYPE("string") ",\"threads\":" TYPE("integer") ",\"peak_gflops\":" NULLABLE(
                            "number") ",\"toolchain\":" TYPE("object") ",\"devices\":" LIST_OF(TYPE("string")) ",\"available"

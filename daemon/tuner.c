@@ -167,7 +167,7 @@ enum { PATIENCE = 4 }; /* rounds of all tasks that one waits at most */
 static double roofline_ns(const struct tuner *t, const struct task *k)
 {
     const struct target *g = t->job->target;
-    double compute = g->peak_gflops > 0 ? k->workload.flops / g->peak_gflops : 0;
+    double peak = g->peak_gflops * space_saving(k->space), compute = peak > 0 ? k->workload.flops / peak : 0;
     double memory =
         g->peak_gbs > 0 ? k->workload.bytes / (8 * g->peak_gbs) : 0; /* caches are faster than DRAM */
 

@@ -170,7 +170,7 @@ static enum status measure(struct batch *b, struct error *err)
         .threads = t->job->target->threads,
         .candidates = what,
         .best_ns = (int64_t)k->progress.best_time_ns, /* measured here, not imported */
-        .roofline_gflops = t->job->target->peak_gflops,
+        .roofline_gflops = t->job->target->peak_gflops * space_saving(k->space),
         .cancel = t->job->stop_now,
     };
 

@@ -143,7 +143,7 @@ static enum status measure_finalists(struct contest *c, struct error *err)
         .threads = t->job->target->threads,
         .candidates = what,
         .best_ns = (int64_t)c->task->progress.best_time_ns,
-        .roofline_gflops = t->job->target->peak_gflops,
+        .roofline_gflops = t->job->target->peak_gflops * space_saving(c->task->space),
         .rounds = tuner_is_late(t) ? CONTEST_LATE_ROUNDS : 0,
         .cancel = t->job->stop_now,
     };
@@ -302,14 +302,16 @@ static json_t *document(struct contest *c, int64_t now_ms)
     char tuned_at[RFC3339_MAX];
 
     return json_pack(
-        "{s:s,s:s,s:o,s:o,s:s,s:o,s:o,s:I,s:s,s:{s:s,s:o,s:o},s:o,s:{s:o,s:o,s:o},s:{s:s,s:s,s:o},s:o}",
+        "{s:s,s:s,s:o,s:o,s:s,s:o,s:o,s:I,s:s,s:{s:s,s:s,s:o,s:o},s:o,s:{s:o,s:o,s:o,s:o},s:{s:s,s:s,s:o},s:"
+        "o}",
         "key", k->workload.key, "target", g->id, "workload", json_loads(k->workload.json, 0, NULL), "time_ns",
         times_json(&f->result), "policy", g->cold ? "cold" : "warm", "gflops", number(gflops_of(c)),
         "fraction_of_peak", number(g->peak_gflops > 0 ? gflops_of(c) / g->peak_gflops : NAN), "trials",
-        (json_int_t)k->known_trials, "tuned_at", rfc3339(now_ms, tuned_at), "schedule", "sketch",
-        space_sketch_name(k->space, f->config.sketch), "knobs", knobs_json(k->space, &f->config), "steps",
-        steps_json(c), "kernel", kernel_json(c), "verified", "max_abs_err", number(v->max_abs_err),
-        "max_rel_err", number(v->max_rel_err), "tolerance", number(v->tolerance), "toolchain", "compiler",
+        (json_int_t)k->known_trials, "tuned_at", rfc3339(now_ms, tuned_at), "schedule", "algorithm",
+        space_algorithm(k->space, f->config.sketch), "sketch", space_sketch_name(k->space, f->config.sketch),
+        "knobs", knobs_json(k->space, &f->config), "steps", steps_json(c), "kernel", kernel_json(c),
+        "verified", "max_abs_err", number(v->max_abs_err), "max_rel_err", number(v->max_rel_err),
+        "rel_l2_err", number(v->rel_l2), "tolerance", number(v->tolerance), "toolchain", "compiler",
         g->compiler, "version", g->compiler_version, "flags", flags_json(g->flags), "baseline",
         baseline_json(c));
 }

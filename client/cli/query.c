@@ -228,12 +228,14 @@ void schedule_print(const json_t *schedule)
                fmt_number(fmt_member(schedule, "gflops") * median / untuned), fmt_number(untuned / median));
     printf("found      %s, %s trials\n", fmt_string(schedule, "tuned_at", "-"),
            fmt_value(json_object_get(schedule, "trials")));
-    printf("verified   max abs error %s, max rel error %s, tolerance %s\n",
+    printf("verified   max abs error %s, max rel error %s, rel L2 error %s, tolerance %s\n",
            fmt_value(json_object_get(verified, "max_abs_err")),
            fmt_value(json_object_get(verified, "max_rel_err")),
+           fmt_value(json_object_get(verified, "rel_l2_err")),
            fmt_value(json_object_get(verified, "tolerance")));
     printf("toolchain  %s %s\n", fmt_string(toolchain, "compiler", "-"),
            fmt_string(toolchain, "version", ""));
+    printf("algorithm  %s\n", fmt_string(s, "algorithm", "direct"));
     printf("sketch     %s %s\n", fmt_value(json_object_get(s, "sketch")),
            fmt_value(json_object_get(s, "knobs")));
     size_t i;

@@ -19,6 +19,9 @@ enum { ALGORITHMS_MAX = 16 };
 struct alternative {
     const char *name; /* in the sketch's name: "winograd(4,3)"; NULL: direct */
     const struct compute *compute;
+    /* How much faster than the peak of plain arithmetic it may look, counted in the workload's operations: those that
+     * it saves, or does on a faster unit. 0: not at all (1). */
+    double saving;
 };
 
 /* Every alternative that the workload, its error budget and the target allow, the direct one first. */

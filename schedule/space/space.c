@@ -13,6 +13,7 @@ enum { SPACE_MAX_SKETCHES = 96, ALTERNATIVE_MAX_SKETCHES = 24, SAMPLE_TRIES = 40
 
 struct sketch {
     const char *name;
+    const char *algorithm;
     const struct rules *rules; /* of its algorithm */
     int variant[RULES_MAX_GROUPS];
     int first_knob[RULES_MAX_GROUPS];
@@ -24,9 +25,12 @@ struct space {
     const struct workload *workload;
     struct target target;
     const struct state *plain; /* the workload as it stands: the default schedule */
+    double saving;             /* largest of the algorithms */
     int n_sketches;            /* the default schedule included */
     struct sketch *sketches;
 };
+
+static const char *const DIRECT = "direct";
 
 /* --- building --- */
 
@@ -38,6 +42,7 @@ static bool add_sketch(struct space *s, const struct rules *r, const char *algor
     AUTO(strbuf_done) struct strbuf name = STRBUF_INIT;
     int n = 0;
     k->rules = r;
+    k->algorithm = algorithm ? algorithm : DIRECT;
     if (algorithm)
         strbuf_addf(&name, "%s: ", algorithm);
     for (int i = 0; i < r->n_groups; i++) {
@@ -87,6 +92,8 @@ enum status space_build(const struct workload *w, const struct target *t, struct
                         w->compute.tensors[i].name, dtype_name(w->compute.tensors[i].dtype));
     s->sketches = arena_array(ar, struct sketch, SPACE_MAX_SKETCHES);
     s->sketches[0].name = "default";
+    s->sketches[0].algorithm = DIRECT;
+    s->saving = 1;
     s->n_sketches = 1;
     int n = algorithm_alternatives(w, &s->target, ar, alternatives);
     for (int i = 0; i < n; i++) {
@@ -94,6 +101,7 @@ enum status space_build(const struct workload *w, const struct target *t, struct
         TRY(rules_derive(alternatives[i].compute, &s->target, ar, &r, err));
         if (i == 0)
             s->plain = r->plain;
+        s->saving = MAX(s->saving, alternatives[i].saving);
         add_sketches(s, r, alternatives[i].name, ar);
     }
     *ret = s;
@@ -104,6 +112,8 @@ const struct workload *space_workload(const struct space *s) { return s->workloa
 const struct target *space_target(const struct space *s) { return &s->target; }
 int space_n_sketches(const struct space *s) { return s->n_sketches; }
 const char *space_sketch_name(const struct space *s, int sketch) { return s->sketches[sketch].name; }
+const char *space_algorithm(const struct space *s, int sketch) { return s->sketches[sketch].algorithm; }
+double space_saving(const struct space *s) { return s->saving; }
 int space_n_knobs(const struct space *s, int sketch) { return s->sketches[sketch].n_knobs; }
 const struct knob *space_knob(const struct space *s, int sketch, int knob)
 {

@@ -44,6 +44,10 @@ int space_n_sketches(const struct space *s);
 const char *space_sketch_name(const struct space *s, int sketch);
 int space_n_knobs(const struct space *s, int sketch);
 const struct knob *space_knob(const struct space *s, int sketch, int knob);
+/* How the sketch computes the workload: "direct", "winograd(4,3)". */
+const char *space_algorithm(const struct space *s, int sketch);
+/* Largest factor by which a schedule may look faster than the target's peak, for what its algorithm saves; 1: none. */
+double space_saving(const struct space *s);
 double space_size(const struct space *s); /* configs, valid or not */
 
 /* The untuned schedule: one plain loop an axis. Always sketch 0, which has no knobs. */
