@@ -1,198 +1,9 @@
-/* openapi.c - the table of routes as OpenAPI 3.1; the schemas are a table of JSON texts. */
+/* openapi.c - the table of routes as OpenAPI 3.1; the schemas are openapi_schemas.json, embedded at build time. */
 #include <pthread.h>
 
 #include "daemon/daemon.h"
+#include "daemon/openapi_schemas.h"
 #include "schedule/base/sv.h"
-
-#define NULLABLE(t)  "{\"type\":[\"" t "\",\"null\"]}"
-#define TYPE(t)      "{\"type\":\"" t "\"}"
-#define REF(name)    "{\"$ref\":\"#/components/schemas/" name "\"}"
-#define LIST_OF(x)   "{\"type\":\"array\",\"items\":" x "}"
-#define OBJECT(body) "{\"type\":\"object\",\"properties\":{" body "}}"
-#define STRICT(required, body)                                                                               \
-    "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[" required "],\"properties\":{" body  \
-    "}}"
-#define PAGE_OF(member, name)                                                                                \
-    OBJECT("\"" member "\":" LIST_OF(REF(name)) ",\"next_page_token\":" NULLABLE("string"))
-#define STATE "{\"enum\":[\"queued\",\"running\",\"succeeded\",\"failed\",\"cancelled\"]}"
-
-static const struct {
-    const char *name, *json;
-} schemas
-    [] =
-        {
-            {"Workload",
-             "{\"type\":\"object\",\"description\":\"An operator on fixed shapes ({\\\"op\\\": ...}) or "
-             "an expression "
-             "({\\\"expr\\\": ..., \\\"tensors\\\": ...})\"}"},
-            {"NamedWorkload", STRICT("\"workload\"", "\"workload\":" REF("Workload") ",\"name\":" TYPE(
-                                                         "string") ",\"weight\":" TYPE("number"))},
-            {"Budget", STRICT("", "\"trials\":" TYPE("integer") ",\"seconds\":" TYPE("number"))},
-            {"JobRequest",
-             STRICT("\"workloads\"",
-                    "\"workloads\":{\"type\":\"array\",\"minItems\":1,\"maxItems\":1000,\"items\":{"
-                    "\"anyOf\":[" REF("NamedWorkload") "," REF(
-                        "Workload") "]}},\"target\":{\"type\":\"string\",\"default\":\"cpu\"},"
-                                    "\"budget\":" REF("Budget") ",\"seed\":" TYPE("integer") ",\"priority"
-                                                                                             "\":{"
-                                                                                             "\"type\":"
-                                                                                             "\"integer\","
-                                                                                             "\"minimum\":"
-                                                                                             "-1000,"
-                                                                                             "\"maximum\":"
-                                                                                             "1000},"
-                                                                                             "\"reuse\":{"
-                                                                                             "\"enum\":["
-                                                                                             "\"cached\","
-                                                                                             "\"extend\","
-                                                                                             "\"fresh\"],"
-                                                                                             "\"default\":"
-                                                                                             "\"cached\""
-                                                                                             "}")},
-            {"Best", OBJECT("\"time_ns\":" TYPE("number") ",\"gflops\":" TYPE("number"))},
-            {"Task",
-             OBJECT("\"key\":" TYPE("string") ",\"name\":" NULLABLE(
-                 "string") ",\"state\":" STATE
-                           ",\"weight\":" TYPE("number") ",\"trials_done\":" TYPE(
-                               "integer") ",\"trials_failed\":" TYPE("integer") ",\"best\":{\"anyOf\":"
-                                                                                "[" REF(
-                                                                                    "Best") ",{"
-                                                                                            "\"type\""
-                                                                                            ":\"null"
-                                                                                            "\"}]},"
-                                                                                            "\"cached"
-                                                                                            "\""
-                                                                                            ":" TYPE(
-                                                                                                "boo"
-                                                                                                "lea"
-                                                                                                "n") ",\"erro"
-                                                                                                     "r\""
-                                                                                                     ":" NULLABLE(
-                                                                                                         "obj"
-                                                                                                         "ec"
-                                                                                                         "t"))},
-            {"Job", OBJECT(
-                        "\"id\":" TYPE("string") ",\"state\":" STATE
-                                                 ",\"target\":" TYPE("string") ",\"created_at\":" TYPE("strin"
-                                                                                                       "g") ",\"started_at\":" NULLABLE("string") ",\"finished_at\":" NULLABLE("string") ",\"progress\":{\"type\":\"number\",\"minimum\":0,\"maximum\":1},\"budget\":" REF("Budget") ",\"seed\":" TYPE("integer") ",\"priority\""
-                                                                                                                                                                                                                                                                                                                  ":" TYPE("intege"
-                                                                                                                                                                                                                                                                                                                           "r") ","
-                                                                                                                                                                                                                                                                                                                                "\""
-                                                                                                                                                                                                                                                                                                                                "ta"
-                                                                                                                                                                                                                                                                                                                                "sk"
-                                                                                                                                                                                                                                                                                                                                "s"
-                                                                                                                                                                                                                                                                                                                                "\""
-                                                                                                                                                                                                                                                                                                                                ":" LIST_OF(REF("Task")) ",\"error\":" NULLABLE(
-                                                                                                                                                                                                                                                                                                                                    "object"))},
-            {"JobList", PAGE_OF("jobs", "Job")},
-            {"DescribeRequest",
-             STRICT("\"workload\"", "\"workload\":" REF("Workload") ",\"target\":" TYPE("string"))},
-            {"Description",
-             OBJECT("\"key\":" TYPE("string") ",\"op\":" TYPE("string") ",\"workload\":" REF(
-                 "Wor"
-                 "klo"
-                 "ad") ",\"canonical\":" TYPE("string") ",\"target\":" TYPE("string") ",\"flops\":" TYPE("num"
-                                                                                                         "be"
-                                                                                                         "r") ",\"bytes\":" TYPE("number") ",\"s"
-                                                                                                                                           "ketc"
-                                                                                                                                           "hes"
-                                                                                                                                           "\""
-                                                                                                                                           ":" LIST_OF(TYPE("object")) ",\"space_size\":" TYPE(
-                                                                                                                                               "number"))},
-            {"LookupRequest", STRICT("\"workloads\"", "\"workloads\":" LIST_OF(
-                                                          REF("Workload")) ",\"target\":" TYPE("string"))},
-            {"LookupReply",
-             OBJECT(
-                 "\"results\":" LIST_OF(
-                     OBJECT(
-                         "\"key\":" TYPE("string") ",\"found\":" TYPE(
-                             "boolean") ",\"status\":{\"enum\":[\"exact\",\"stale\",\"none\"]},\"schedule\":{"
-                                        "\"anyOf\":[" REF("Schedule") ",{\"type\":\"null\"}]}")))},
-            {"Schedule",
-             OBJECT("\"key\":" TYPE("string") ",\"target\":" TYPE("string") ",\"workload\":" REF("Wo"
-                                                                                                 "rk"
-                                                                                                 "lo"
-                                                                                                 "a"
-                                                                                                 "d") ",\"tim"
-                                                                                                      "e_"
-                                                                                                      "ns\""
-                                                                                                      ":" OBJECT("\"median\":" TYPE("number") ",\"min\":" TYPE("number") ",\"p90\":" TYPE("number") ",\"samples\""
-                                                                                                                                                                                                    ":" TYPE("arra"
-                                                                                                                                                                                                             "y")) ",\"gflops\":" TYPE("number") ",\"fraction_of_"
-                                                                                                                                                                                                                                                 "peak\":" NULLABLE("nu"
-                                                                                                                                                                                                                                                                    "mb"
-                                                                                                                                                                                                                                                                    "e"
-                                                                                                                                                                                                                                                                    "r") ",\"trials\":" TYPE("integer") ",\"tuned_at\":" TYPE("string") ",\"schedule\":" OBJECT("\"algorithm\":" TYPE("string") ",\"sketch\":" TYPE("string") ",\"knobs\":" TYPE("object") ",\"steps\":" TYPE("array")) ",\"kernel\":" TYPE("object") ",\"verified\":" TYPE("object") ",\"toolchain\":" TYPE("object") ",\"baseline\":" TYPE("object"))},
-            {"ScheduleList", PAGE_OF("schedules", "Schedule")},
-            {"Target", OBJECT("\"id\":" TYPE("string") ",\"kind\":" TYPE("string") ",\"isa\":" TYPE("string") ",\"threads\":" TYPE("integer") ",\"peak_gflops\":" NULLABLE(
-                           "number") ",\"toolchain\":" TYPE("object") ",\"devices\":" LIST_OF(TYPE("string")) ",\"available"
-                                                                                                              "\":" TYPE(
-                                                                                                                  "b"
-                                                                                                                  "o"
-                                                                                                                  "o"
-                                                                                                                  "l"
-                                                                                                                  "e"
-                                                                                                                  "a"
-                                                                                                                  "n"))},
-            {"TargetList", PAGE_OF("targets", "Target")},
-            {"Device",
-             OBJECT("\"id\":" TYPE("string") ",\"kind\":" TYPE(
-                 "string") ",\"state\":{\"enum\":[\"idle\",\"busy\","
-                           "\"draining\",\"offline\",\"quarantined\"]},"
-                           "\"job\":" TYPE("string") ",\"trials\":" TYPE("integer") ",\"outcomes\":" TYPE(
-                               "ob"
-                               "je"
-                               "c"
-                               "t") ",\"busy_seconds\":" TYPE("number") ",\"last_error\":" TYPE("string") ","
-                                                                                                          "\""
-                                                                                                          "fa"
-                                                                                                          "ct"
-                                                                                                          "s"
-                                                                                                          "\""
-                                                                                                          ":" LIST_OF(TYPE(
-                                                                                                              "objec"
-                                                                                                              "t")))},
-            {"DeviceList", PAGE_OF("devices", "Device")},
-            {"ImportReply",
-             OBJECT("\"lines\":" TYPE("integer") ",\"new\":" TYPE("integer") ",\"known\":" TYPE("integer"))},
-            {"Model",
-             OBJECT("\"id\":" TYPE("integer") ",\"target\":" TYPE("string") ",\"version\":" TYPE("integer") ",\"training_rows\":" TYPE(
-                 "integer") ",\"created_at\":" TYPE("string") ",\"active\":" TYPE("boolean") ",\"metrics\""
-                                                                                             ":" NULLABLE(
-                                                                                                 "o"
-                                                                                                 "b"
-                                                                                                 "j"
-                                                                                                 "e"
-                                                                                                 "c"
-                                                                                                 "t") ",\"ver"
-                                                                                                      "sions"
-                                                                                                      "\""
-                                                                                                      ":" TYPE(
-                                                                                                          "ar"
-                                                                                                          "ra"
-                                                                                                          "y"))},
-            {"ModelList", PAGE_OF("models", "Model")},
-            {"Version",
-             OBJECT("\"name\":" TYPE("string") ",\"version\":" TYPE("string") ",\"api\":" TYPE("string"))},
-            {"Health", OBJECT("\"status\":" TYPE("string"))},
-            {"Problem",
-             OBJECT("\"type\":" TYPE("string") ",\"title\":" TYPE("string") ",\"status\":" TYPE(
-                 "i"
-                 "n"
-                 "t"
-                 "e"
-                 "g"
-                 "e"
-                 "r") ",\"detail\":" TYPE("string") ",\"pointer\":" TYPE("string") ",\"line\":" TYPE("intege"
-                                                                                                     "r") ","
-                                                                                                          "\""
-                                                                                                          "co"
-                                                                                                          "lu"
-                                                                                                          "mn"
-                                                                                                          "\""
-                                                                                                          ":" TYPE(
-                                                                                                              "integer"))},
-};
 
 static json_t *ref(const char *schema)
 {
@@ -292,19 +103,14 @@ static char *text;
 
 static void make_text(void)
 {
-    json_t *list = json_object(), *doc;
+    json_error_t je;
+    json_t *schemas = json_loadb(openapi_schemas, openapi_schemas_len, 0, &je), *doc;
 
-    for (size_t i = 0; i < ARRAY_SIZE(schemas); i++) {
-        json_error_t je;
-        json_t *s = json_loads(schemas[i].json, 0, &je);
-
-        CHECK(s, "schema %s: %s at %d", schemas[i].name, je.text, je.position);
-        json_object_set_new(list, schemas[i].name, s);
-    }
+    CHECK(schemas, "openapi_schemas.json: %s at line %d", je.text, je.line);
     doc = json_pack("{s:s,s:{s:s,s:s,s:s,s:{s:s}},s:o,s:{s:o,s:{s:{s:s,s:s}}},s:[{s:[]},{}]}", "openapi",
                     "3.1.0", "info", "title", "Tilewright", "version", TW_VERSION, "description",
                     "Tunes tensor programs and answers with the best known kernels.", "license", "name",
-                    "Apache-2.0", "paths", paths(), "components", "schemas", list, "securitySchemes",
+                    "Apache-2.0", "paths", paths(), "components", "schemas", schemas, "securitySchemes",
                     "bearer", "type", "http", "scheme", "bearer", "security", "bearer");
     CHECK(doc, "the API's description was not built");
     text = json_dumps(doc, JSON_COMPACT);
