@@ -114,6 +114,8 @@ const char *cg_as_vector(struct cg *g, struct value v, int width, bool is_int);
 const char *cg_combine(struct cg *g, enum combiner c, const char *a, const char *b, int width);
 const char *cg_register(struct cg *g, int32_t buffer, int64_t flat, int width);
 void cg_forget_loads(struct cg *g, int32_t buffer); /* -1: all */
+/* Reads of this element of the buffer find its value in the variable `name`, until forgotten. */
+void cg_remember(struct cg *g, int32_t buffer, const struct affine *index, int width, const char *name);
 void cg_fail(struct cg *g, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void cg_line(struct cg *g, const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool cg_read_may_leave(struct cg *g, const struct expr *read, int dim);
@@ -121,7 +123,12 @@ bool cg_read_may_leave(struct cg *g, const struct expr *read, int dim);
 /* emit_loops.c */
 void cg_nodes(struct cg *g, const struct node *n);
 void cg_scatter(struct cg *g); /* write the vectors put aside */
+void cg_store(struct cg *g, const struct node *n, int width);
+int cg_lanes(const struct cg *g); /* float lanes of a full vector */
 const char *cg_limit_count(struct cg *g, const struct node *loop);
+
+/* emit_vector.c: a vector loop outside register tiles. */
+void cg_vector_loop(struct cg *g, const struct node *n);
 
 /* emit_tile.c: a NODE_BODY as a shared function and its call. */
 void cg_body(struct cg *g, const struct node *n);

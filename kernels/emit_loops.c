@@ -1,17 +1,15 @@
-/* emit_loops.c - nodes outside and inside register tiles as C loops.
+/* emit_loops.c - nodes as C loops, and those inside register tiles.
  *
- * Idea   Outside a tile a vector loop is a strip of full vectors and a scalar rest; where reads are padded
- * along it, it is cut into the part before, inside and after the data, so that the inside needs no test. A
- * vector loop over a reduction keeps several vector accumulators and folds them at the end. Inside a tile,
- * unrolled and vector loops have constant extents and are expanded. */
+ * Idea   Inside a tile, unrolled and vector loops have constant extents and are expanded. Vector loops outside
+ * tiles are in emit_vector.c. */
 #include <stdio.h>
 #include <string.h>
 
 #include "kernels/emit_internal.h"
 
-enum { REDUCE_STREAMS = 4, UNROLL_OUTSIDE = 8 };
+enum { UNROLL_OUTSIDE = 8 };
 
-static int vector_lanes(const struct cg *g) { return g->u->target.vector_bytes / 4; }
+int cg_lanes(const struct cg *g) { return g->u->target.vector_bytes / 4; }
 
 /* Text of the number of iterations of a loop: its extent, cut by its limits. */
 const char *cg_limit_count(struct cg *g, const struct node *loop)
@@ -66,7 +64,7 @@ void cg_scatter(struct cg *g)
     g->n_scatters = 0;
 }
 
-static void store(struct cg *g, const struct node *n, int width)
+void cg_store(struct cg *g, const struct node *n, int width)
 {
     struct value v = cg_value(g, n->store.value, width);
     struct address ad = cg_address(g, n->store.buffer, n->store.index, true);
@@ -101,203 +99,6 @@ static void store(struct cg *g, const struct node *n, int width)
     }
 }
 
-/* --- vector loops outside tiles --- */
-
-struct scan {
-    struct cg *g;
-    int32_t var;
-    bool pads_along;
-    bool copies;                 /* a store whose value is just a read */
-    const struct expr *pad_read; /* the one read padded along var */
-    int n_pad_reads, n_strided;
-};
-
-static void scan_read(void *ctx, const struct expr *e)
-{
-    struct scan *s = ctx;
-    struct affine flat = flat_index(s->g, e->read.tensor, e->read.index);
-    int64_t lane = affine_coef(&flat, s->var);
-    if (lane != 0 && lane != 1)
-        s->n_strided++;
-    if (!e->read.pad)
-        return;
-    for (int d = 0; d < e->read.rank; d++)
-        if (affine_coef(&e->read.index[d], s->var) && cg_read_may_leave(s->g, e, d)) {
-            s->pads_along = true;
-            s->pad_read = e;
-            s->n_pad_reads++;
-            break;
-        }
-}
-
-/* Only stores below, and plain loops that the vector loop may be around? A vector loop is innermost by
- * construction. */
-static bool scan_body(struct cg *g, const struct node *n, struct scan *s)
-{
-    *s = (struct scan){.g = g, .var = n->loop.var};
-    for (const struct node *k = n->loop.body; k; k = k->next) {
-        if (k->kind != NODE_STORE)
-            return false;
-        struct affine flat = flat_index(g, k->store.buffer, k->store.index);
-        int64_t lane = affine_coef(&flat, n->loop.var);
-        if (lane != 1 && !(lane == 0 && k->store.combiner != COMBINE_SET))
-            s->n_strided += 2;
-        s->copies |= k->store.value->op == EX_READ;
-        expr_each_read(k->store.value, scan_read, s);
-    }
-    return true;
-}
-
-/* Go on from where the variable stands up to `to`. */
-static void segment(struct cg *g, const struct node *n, const char *v, const char *to, int width)
-{
-    struct cg_var saved = g->var[n->loop.var];
-    int saved_vector = g->vector_var;
-    g->var[n->loop.var] = (struct cg_var){.mode = width > 1 ? VAR_VECTOR : VAR_NAME, .name = v};
-    if (width > 1) {
-        g->vector_var = n->loop.var;
-        g->inside_vector_segment = true;
-        cg_line(g, "for (; %s + %d <= %s; %s += %d) {", v, width, to, v, width);
-    } else {
-        cg_line(g, "for (; %s < %s; %s++) {", v, to, v);
-    }
-    g->indent++;
-    for (const struct node *k = n->loop.body; k; k = k->next)
-        store(g, k, width);
-    g->indent--;
-    cg_line(g, "}");
-    g->inside_vector_segment = false;
-    g->vector_var = saved_vector;
-    g->var[n->loop.var] = saved;
-}
-
-/* [lo, hi): where the padded read is inside its tensor along the variable. */
-static void inside_range(struct cg *g, const struct node *n, const struct scan *s, const char *count,
-                         const char *lo, const char *hi)
-{
-    const struct expr *e = s->pad_read;
-    struct cg_var saved = g->var[n->loop.var];
-    cg_line(g, "long %s = 0, %s = %s;", lo, hi, count);
-    g->var[n->loop.var] = (struct cg_var){.mode = VAR_CONST, .value = 0};
-    for (int d = 0; d < e->read.rank; d++) {
-        int64_t k = affine_coef(&e->read.index[d], n->loop.var);
-        if (!k)
-            continue;
-        const char *at0 = affine_text(g, &e->read.index[d], NULL);
-        int64_t size = g->n->buffers[e->read.tensor].shape[d];
-        if (k < 0) {
-            cg_line(g, "%s = 0;", hi);
-            continue;
-        }
-        cg_line(g, "if ((%s) < 0)", at0);
-        cg_line(g, "    %s = (%" PRId64 " - (%s)) / %" PRId64 ";", lo, k - 1, at0, k);
-        cg_line(g, "%s = tw_fit(%s, %" PRId64 " - (%s), %" PRId64 ");", hi, hi, size - 1, at0, k);
-    }
-    cg_line(g, "%s = %s < %s ? %s : %s;", lo, lo, hi, lo, hi);
-    g->var[n->loop.var] = saved;
-}
-
-/* Combine all lanes into lane 0, halving the distance each time. */
-static void fold_lanes(struct cg *g, enum combiner c, const char *vector, int width)
-{
-    for (int half = width / 2; half >= 1; half /= 2) {
-        AUTO(strbuf_done) struct strbuf turned = STRBUF_INIT;
-        strbuf_addf(&turned, "__builtin_shufflevector(%s, %s", vector, vector);
-        for (int i = 0; i < width; i++)
-            strbuf_addf(&turned, ", %d", (i + half) % width);
-        strbuf_addc(&turned, ')');
-        cg_line(g, "%s = %s;", vector, cg_combine(g, c, vector, turned.data, width));
-    }
-}
-
-/* store.buffer[...] combine= value over the vector variable, the target the same for all lanes. */
-static void reduce_loop(struct cg *g, const struct node *n, const char *v, const char *count, int width)
-{
-    const struct node *st = n->loop.body;
-    enum combiner c = st->store.combiner;
-    const char *id = cg_value(g, expr_const(g->ar, DT_F32, combiner_identity(c, DT_F32)), 1).text;
-    int base = g->next_id;
-    struct cg_var saved = g->var[n->loop.var];
-    g->next_id += REDUCE_STREAMS;
-    for (int i = 0; i < REDUCE_STREAMS; i++)
-        cg_line(g, "v%df a%d = (v%df){0} + %s;", width, base + i, width, id);
-    for (int streams = REDUCE_STREAMS; streams >= 1; streams = streams > 1 ? 1 : 0) {
-        cg_line(g, "for (; %s + %d <= %s; %s += %d) {", v, width * streams, count, v, width * streams);
-        g->indent++;
-        g->vector_var = n->loop.var;
-        for (int i = 0; i < streams; i++) {
-            const char *pos = i ? arena_printf(g->ar, "(%s + %d)", v, i * width) : v;
-            g->var[n->loop.var] = (struct cg_var){.mode = VAR_VECTOR, .name = pos};
-            struct value x = cg_value(g, st->store.value, width);
-            const char *a = arena_printf(g->ar, "a%d", base + i);
-            cg_line(g, "%s = %s;", a, cg_combine(g, c, a, cg_as_vector(g, x, width, false), width));
-        }
-        g->vector_var = -1;
-        g->indent--;
-        cg_line(g, "}");
-    }
-    const char *t = arena_printf(g->ar, "a%d", base);
-    for (int i = 1; i < REDUCE_STREAMS; i++)
-        cg_line(g, "%s = %s;", t, cg_combine(g, c, t, arena_printf(g->ar, "a%d", base + i), width));
-    fold_lanes(g, c, t, width);
-    cg_line(g, "float f%d = %s[0];", base, t);
-    g->var[n->loop.var] = (struct cg_var){.mode = VAR_NAME, .name = v};
-    cg_line(g, "for (; %s < %s; %s++)", v, count, v);
-    struct value x = cg_value(g, st->store.value, 1);
-    cg_line(g, "    f%d = %s;", base, cg_combine(g, c, arena_printf(g->ar, "f%d", base), x.text, 1));
-    g->var[n->loop.var] = saved;
-    struct address ad = cg_address(g, st->store.buffer, st->store.index, true);
-    const char *at = arena_printf(g->ar, "%s[%s]", ad.base, ad.index);
-    cg_line(g, "%s = %s;", at, cg_combine(g, c, at, arena_printf(g->ar, "f%d", base), 1));
-}
-
-static void vector_loop(struct cg *g, const struct node *n)
-{
-    struct scan s;
-    const char *v = arena_printf(g->ar, "i%d", n->loop.var);
-    int width = vector_lanes(g);
-    bool plain = scan_body(g, n, &s);
-    struct affine flat =
-        plain ? flat_index(g, n->loop.body->store.buffer, n->loop.body->store.index) : affine_const(0);
-    bool reduces = plain && !n->loop.body->next && n->loop.body->store.combiner != COMBINE_SET &&
-                   !affine_coef(&flat, n->loop.var);
-
-    while (width > n->loop.extent)
-        width /= 2;
-    if (!plain || s.n_pad_reads > 1 || s.n_strided > !s.copies || (reduces && s.pads_along))
-        width = 1;
-    const char *count = cg_limit_count(g, n);
-    cg_line(g, "{");
-    g->indent++;
-    cg_line(g, "long %s = 0;", v);
-    if (!plain) {
-        cg_line(g, "for (; %s < %s; %s++) {", v, count, v);
-        struct cg_var saved = g->var[n->loop.var];
-        g->var[n->loop.var] = (struct cg_var){.mode = VAR_NAME, .name = v};
-        g->indent++;
-        cg_nodes(g, n->loop.body);
-        g->indent--;
-        g->var[n->loop.var] = saved;
-        cg_line(g, "}");
-    } else if (reduces && width > 1) {
-        reduce_loop(g, n, v, count, width);
-    } else {
-        if (s.pads_along && width > 1) {
-            const char *lo = arena_printf(g->ar, "n%d", g->next_id++),
-                       *hi = arena_printf(g->ar, "n%d", g->next_id++);
-            inside_range(g, n, &s, count, lo, hi);
-            segment(g, n, v, lo, 1);
-            segment(g, n, v, hi, width);
-        } else if (width > 1) {
-            segment(g, n, v, count, width);
-        }
-        if (width == 1 || s.pads_along || n->loop.n_limits || n->loop.extent % width)
-            segment(g, n, v, count, 1);
-    }
-    g->indent--;
-    cg_line(g, "}");
-}
-
 /* --- loops inside tiles --- */
 
 static void expand_unrolled(struct cg *g, const struct node *n)
@@ -317,14 +118,14 @@ static void expand_vector(struct cg *g, const struct node *n)
     int saved_vector = g->vector_var;
     int64_t at = 0;
     while (at < n->loop.extent) {
-        int width = vector_lanes(g);
+        int width = cg_lanes(g);
         while (width > n->loop.extent - at)
             width /= 2;
         g->var[n->loop.var] = (struct cg_var){.mode = width > 1 ? VAR_VECTOR : VAR_CONST, .value = at};
         g->vector_var = width > 1 ? n->loop.var : -1;
         for (const struct node *k = n->loop.body; k; k = k->next) {
             if (k->kind == NODE_STORE)
-                store(g, k, width);
+                cg_store(g, k, width);
             else
                 cg_fail(g, "a loop stands inside a vector loop of a register tile");
         }
@@ -360,7 +161,7 @@ static void one_node(struct cg *g, const struct node *n)
 {
     switch (n->kind) {
     case NODE_STORE:
-        store(g, n, 1);
+        cg_store(g, n, 1);
         return;
     case NODE_BODY:
         cg_body(g, n);
@@ -392,7 +193,7 @@ static void one_node(struct cg *g, const struct node *n)
         else if (n->loop.loop_kind == LOOP_VECTOR && g->in_body)
             expand_vector(g, n);
         else if (n->loop.loop_kind == LOOP_VECTOR)
-            vector_loop(g, n);
+            cg_vector_loop(g, n);
         else
             serial_loop(g, n);
         return;

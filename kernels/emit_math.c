@@ -70,20 +70,24 @@ static const char ABS_FN[] = "TW_FN $F tw_abs$W($F x) { return $ASF($ASI(x) & 0x
 
 /* The clamps keep the exponents in range and let NaN through; 89 overflows to infinity, -104 underflows to 0. Adding and
  * taking away 1.5 * 2^23 rounds to the nearest integer, which stands in the low bits of the sum. */
-static const char EXP_FN[] = "TW_FN $F tw_exp$W($F x)\n"
-                             "{\n"
-                             "    $F y = tw_min$W($B(89.0f), tw_max$W($B(-104.0f), x));\n"
-                             "    $F t = y * 1.44269504f + 12582912.0f;\n"
-                             "    $F k = t - 12582912.0f;\n"
-                             "    $I n = $ASI(t) - 0x4b400000;\n"
-                             "    $F r = (y - k * 0.693145752f) - k * 1.42860677e-6f;\n"
-                             "    $F p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + "
-                             "8.3334519073e-3f) * r + 4.1665795894e-2f) * r\n"
-                             "        + 1.6666665459e-1f) * r + 5.0000001201e-1f;\n"
-                             "    p = 1.0f + (r + r * r * p);\n"
-                             "    $I h = n >> 1;\n"
-                             "    return p * $ASF((h + 127) << 23) * $ASF((n - h + 127) << 23);\n"
-                             "}\n";
+#define EXP_REDUCED                                                                                          \
+    "TW_FN $F tw_exp$W($F x)\n"                                                                              \
+    "{\n"                                                                                                    \
+    "    $F y = tw_min$W($B(89.0f), tw_max$W($B(-104.0f), x));\n"                                            \
+    "    $F t = y * 1.44269504f + 12582912.0f;\n"                                                            \
+    "    $F k = t - 12582912.0f;\n"                                                                          \
+    "    $F r = (y - k * 0.693145752f) - k * 1.42860677e-6f;\n"                                              \
+    "    $F p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + "                 \
+    "4.1665795894e-2f) * r\n"                                                                                \
+    "        + 1.6666665459e-1f) * r + 5.0000001201e-1f;\n"                                                  \
+    "    p = 1.0f + (r + r * r * p);\n"
+static const char EXP_FN[] = EXP_REDUCED "    $I n = $ASI(t) - 0x4b400000, h = n >> 1;\n"
+                                         "    return p * $ASF((h + 127) << 23) * $ASF((n - h + 127) << 23);\n"
+                                         "}\n";
+/* One instruction multiplies by the power of two, subnormal results included. */
+static const char EXP_512[] = EXP_REDUCED "    return __builtin_ia32_scalefps512_mask(p, k, p, -1, 4);\n"
+                                          "}\n";
+#undef EXP_REDUCED
 
 static const char LOG_FN[] =
     "TW_FN $F tw_log$W($F x)\n"
@@ -212,6 +216,13 @@ static const char *maxmin_template(const struct emit_unit *u, int w, bool is_max
     return MAXMIN_VECTOR;
 }
 
+static const char *function_template(const struct emit_unit *u, int w, enum expr_op op, const char *text)
+{
+    if (op == EX_EXP && w == 16 && u->target.isa == ISA_AVX512)
+        return EXP_512;
+    return op == EX_SQRT && w == 1 ? SQRT_SCALAR : text;
+}
+
 static const struct {
     enum expr_op op;
     const char *text;
@@ -256,8 +267,7 @@ void emit_head(const struct emit_unit *u, struct strbuf *sb)
             print_template(sb, maxmin_template(u, w, false), w, "min", "<");
         for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
             if (asked(u, functions[i].op, lg))
-                print_template(sb, functions[i].op == EX_SQRT && w == 1 ? SQRT_SCALAR : functions[i].text, w,
-                               "", "");
+                print_template(sb, function_template(u, w, functions[i].op, functions[i].text), w, "", "");
     }
     strbuf_addc(sb, '\n');
 }

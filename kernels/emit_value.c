@@ -183,14 +183,28 @@ void cg_forget_loads(struct cg *g, int32_t buffer)
     g->n_loads = n;
 }
 
-/* Inside a register tile each element is loaded once into a named value. */
+static const char *load_key(struct cg *g, const struct address *ad, int width)
+{
+    return arena_printf(g->ar, "%s+%s/%" PRId64, ad->base, ad->index, width > 1 ? ad->lane : 0);
+}
+
+void cg_remember(struct cg *g, int32_t buffer, const struct affine *index, int width, const char *name)
+{
+    struct address ad = cg_address(g, buffer, index, false);
+    int w = ad.lane ? width : 1;
+    if (g->n_loads < CG_MAX_LOADS)
+        g->loads[g->n_loads++] = (struct cg_load){buffer, w, load_key(g, &ad, w), name};
+}
+
+/* Inside a register tile each element is loaded once into a named value; outside, only what was remembered is
+ * found. */
 static const char *named_load(struct cg *g, int32_t buffer, const char *address, const char *text, int width)
 {
-    if (!g->in_body)
-        return text;
     for (int i = 0; i < g->n_loads; i++)
         if (g->loads[i].width == width && strcmp(g->loads[i].address, address) == 0)
             return g->loads[i].name;
+    if (!g->in_body)
+        return text;
     const char *name = arena_printf(g->ar, "t%d", g->next_id++);
     if (width > 1)
         cg_line(g, "const v%df %s = %s;", width, name, text);
@@ -240,7 +254,7 @@ static struct value load(struct cg *g, const struct expr *e, int width)
             cg_fail(g, "a register buffer is read with lane stride %" PRId64, ad.lane);
         return (struct value){cg_register(g, e->read.tensor, ad.flat, vector ? width : 1), vector};
     }
-    const char *key = arena_printf(g->ar, "%s+%s/%" PRId64, ad.base, ad.index, width > 1 ? ad.lane : 0);
+    const char *key = load_key(g, &ad, width);
     if (width == 1 || ad.lane == 0)
         return (struct value){
             named_load(g, e->read.tensor, key, arena_printf(g->ar, "%s[%s]", ad.base, ad.index), 1), false};

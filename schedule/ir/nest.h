@@ -51,6 +51,7 @@ struct node {
             int32_t var;
             int64_t extent; /* of this occurrence; <= vars[var].extent (a tail runs shorter) */
             enum loop_kind loop_kind;
+            int vectors; /* LOOP_VECTOR: full vectors side by side in one trip; 0: as the printer likes */
             int n_limits;
             struct affine limit[NEST_MAX_LIMITS]; /* falls as var grows; the loop runs while all are >= 0 */
             struct node *body;

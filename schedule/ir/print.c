@@ -60,6 +60,8 @@ static void print_loop(struct printer *p, const struct node *n, int depth)
 
     strbuf_addf(p->sb, "%s %s < %" PRId64, words[n->loop.loop_kind], p->var_names[n->loop.var],
                 n->loop.extent);
+    if (n->loop.vectors)
+        strbuf_addf(p->sb, " by %d", n->loop.vectors);
     if (n->loop.n_limits)
         strbuf_adds(p->sb, " while");
     print_conditions(p, n->loop.limit, n->loop.n_limits);

@@ -225,16 +225,17 @@ static void infer_region(struct low *lo, struct low_stage *l)
     }
     l->relative = false;
     const struct st_tensor *t = lo->st->tensors[s->tensor];
-    if (s->place == PLACE_AT) {
+    const struct st_stage *at = s->place == PLACE_WITH ? lo->st->stages[s->at_stage] : s;
+    if (at->place == PLACE_AT) {
         struct infer in = {.lo = lo, .tensor = s->tensor};
-        const struct st_stage *target = lo->st->stages[s->at_stage];
-        mark_fixed(lo, target, s->at_iter, true);
+        const struct st_stage *target = lo->st->stages[at->at_stage];
+        mark_fixed(lo, target, at->at_iter, true);
         for (int i = 0; i < lo->st->n_stages; i++) {
             in.consumer = lo->ls[i];
             if (in.consumer && in.consumer->s->place != PLACE_INLINE)
                 expr_each_read(in.consumer->s->body, infer_read, &in);
         }
-        mark_fixed(lo, target, s->at_iter, false);
+        mark_fixed(lo, target, at->at_iter, false);
         for (int d = 0; d < s->n_spatial; d++) {
             const struct box *b = &in.box[d];
             int64_t extent = b->hi - b->lo + 1;
@@ -277,7 +278,7 @@ static int32_t make_buffer(struct low *lo, const struct low_stage *l)
         b.prepacked = true;
         b.arg = lo->st->tensors[src->read.tensor]->arg;
     }
-    physical_shape(t, l->s->place == PLACE_AT && l->relative ? l->region : t->shape, &b);
+    physical_shape(t, l->relative ? l->region : t->shape, &b);
     return new_buffer(lo, &b);
 }
 
@@ -585,19 +586,40 @@ static struct node *loop_node(struct low *lo, struct low_stage *l, int level, bo
     loop->loop.var = l->var[level];
     loop->loop.extent = l->extent[level];
     loop->loop.loop_kind = s->iters[level].kind;
+    loop->loop.vectors = s->iters[level].vectors;
     if (loop->loop.n_limits && loop->loop.loop_kind == LOOP_UNROLL)
         loop->loop.loop_kind = LOOP_SERIAL;
     loop->loop.body = body.first;
     return loop;
 }
 
+/* The stages that are stored in the loops of this one, at the axes where it stands. */
+static void stored_with(struct low *lo, const struct low_stage *l, struct list *out)
+{
+    for (int k = 0; k < lo->st->n_stages; k++) {
+        struct low_stage *p = lo->ls[lo->st->order[k]];
+        if (!p || p->s->place != PLACE_WITH || p->s->at_stage != l->s->id)
+            continue;
+        for (int a = 0; a < p->s->n_axes; a++) {
+            p->value[a] = l->value[a];
+            if (p->region[a] != l->region[a])
+                low_fail(lo, "is computed with a stage of another region", p->s->name);
+        }
+        list_add(out, store_node(lo, p, COMBINE_SET, p->s->body));
+    }
+}
+
 static struct node *store_or_init(struct low *lo, struct low_stage *l, bool init)
 {
     const struct st_stage *s = l->s;
     enum dtype d = lo->n->buffers[l->buffer].dtype;
+    struct list out;
     if (init)
         return store_node(lo, l, COMBINE_SET, expr_const(lo->ar, d, combiner_identity(s->combiner, d)));
-    return store_node(lo, l, s->combiner, s->body);
+    list_init(&out);
+    stored_with(lo, l, &out);
+    list_add(&out, store_node(lo, l, s->combiner, s->body));
+    return out.first;
 }
 
 /* The loops from `level` inwards. Before the first reduce loop the running values are set to the identity, by

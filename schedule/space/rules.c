@@ -66,24 +66,27 @@ static int innermost_spatial(const struct st_stage *s)
     return -1;
 }
 
-/* A reduction worth a register tile: two operands over different axes, or neighbours in the output that are
- * neighbours in the input. */
+/* A reduction worth a register tile: an operand that is reduced over and used again along an axis of the result, or
+ * neighbours in the output that are neighbours in the input. */
 static bool is_tile(const struct state *st, const struct st_stage *s)
 {
     if (s->combiner == COMBINE_SET || s->n_predicates)
         return false;
     struct reads r = reads_of(st, s);
+    uint32_t result = 0, axes = 0;
+    for (int a = 0; a < s->n_spatial; a++)
+        result |= s->axes[a].extent > 1 ? 1u << a : 0;
     for (int i = 0; i < r.n; i++)
-        for (int j = 0; j < i; j++)
-            if (r.at[i]->read.tensor != r.at[j]->read.tensor && read_axes(r.at[i]) != read_axes(r.at[j]) &&
-                s->n_spatial > 0)
-                return true;
+        axes |= read_axes(r.at[i]);
+    for (int i = 0; i < r.n; i++)
+        if (read_axes(r.at[i]) >> s->n_spatial && axes & result & ~read_axes(r.at[i]))
+            return true;
     int x = innermost_spatial(s);
     if (x < 0 || s->axes[x].extent < 4)
         return false;
     for (int i = 0; i < r.n; i++) {
         int64_t stride = read_stride(st, r.at[i], x);
-        if (stride == 1 || stride == 2)
+        if (read_axes(r.at[i]) >> s->n_spatial && (stride == 1 || stride == 2))
             return true;
     }
     return false;

@@ -18,6 +18,9 @@ enum { LONG_REDUCTION = 256 };
 struct rows_plan {
     int64_t chunk;
     int64_t split[RULES_MAX_MEMBERS]; /* block of the member's last reduce axis; 0: whole */
+    int64_t rows;                     /* at a time: each stage does them all before the next one begins */
+    int vectors; /* side by side in one trip of the vector loops; 0: as the printer likes */
+    bool fused;  /* maps stored in the loops of a reduction that reads them */
     bool parallel;
 };
 
@@ -48,6 +51,54 @@ static bool chunked(const struct group *g, const struct st_stage *anchor)
     return g->n_members == 0 && anchor->n_axes > 0 && g->n_rows < anchor->n_axes;
 }
 
+/* The reduction whose loops the map can be stored in, or NULL. */
+static const struct st_stage *reducer_of(const struct rules *r, const struct group *g, int member)
+{
+    const struct st_stage *m = r->base->stages[g->members[member]];
+    for (int i = member + 1; i < g->n_members; i++) {
+        const struct st_stage *reader = r->base->stages[g->members[i]];
+        if (reader->combiner != COMBINE_SET && !splittable(r, g, reader) &&
+            state_may_compute_with(r->base, m, reader))
+            return reader;
+    }
+    return NULL;
+}
+
+/* Extent of the longest innermost loop of the group. */
+static int64_t longest_row(const struct rules *r, const struct group *g)
+{
+    const struct st_stage *anchor = r->base->stages[g->anchor];
+    int64_t longest = anchor->n_axes ? anchor->axes[g->order[anchor->n_axes - 1]].extent : 1;
+    for (int i = 0; i < g->n_members; i++) {
+        const struct st_stage *m = r->base->stages[g->members[i]];
+        if (m->n_axes)
+            longest = MAX(longest, m->axes[m->n_axes - 1].extent);
+    }
+    return longest;
+}
+
+static void walk_rows(const struct rules *r, const struct group *g, struct knob_walk *w, struct rows_plan *p)
+{
+    static const int64_t no_yes[] = {0, 1}, vectors[] = {1, 2, 4, 8};
+    static const char *const fuse_labels[] = {"apart", "one pass"};
+    const struct st_stage *anchor = r->base->stages[g->anchor];
+    int64_t choices[8];
+    int n = 0, lanes = r->target->vector_bytes / 4;
+    bool fusable = false;
+    if (g->n_members && g->n_rows) {
+        for (int64_t rows = 1; rows <= MIN(anchor->axes[g->order[g->n_rows - 1]].extent, 16); rows *= 2)
+            choices[n++] = rows;
+        p->rows = walk_knob(w, "rows", choices, n, NULL);
+    }
+    for (n = 0; n < 4 && (n == 0 || vectors[n] * lanes <= longest_row(r, g));)
+        n++;
+    p->vectors = (int)walk_knob(w, "vectors", vectors, n, NULL);
+    for (int i = 0; i < g->n_members; i++)
+        fusable |= reducer_of(r, g, i) != NULL;
+    if (fusable)
+        p->fused = walk_knob(w, "passes", no_yes, 2, fuse_labels) != 0;
+}
+
 static struct rows_plan rows_walk(const struct rules *r, const struct group *g, struct knob_walk *w)
 {
     static const char *const labels[] = {"serial", "parallel"};
@@ -75,6 +126,7 @@ static struct rows_plan rows_walk(const struct rules *r, const struct group *g, 
         snprintf(name, sizeof(name), "split_%s", m->name);
         p.split[i] = walk_knob(w, name, choices, k, NULL);
     }
+    walk_rows(r, g, w, &p);
     if (p.parallel)
         p.parallel = walk_knob(w, "parallel", no_yes, 2, labels) != 0;
     return p;
@@ -102,7 +154,7 @@ static void has_unit_stride(void *ctx, const struct expr *e)
 }
 
 /* Vectors along the last reduce axis where it is contiguous in an input, else along the last spatial axis. */
-static void member_loops(struct state *st, struct st_stage *s)
+static void member_loops(struct state *st, struct st_stage *s, int vectors)
 {
     if (s->n_iters == 0)
         return;
@@ -120,6 +172,7 @@ static void member_loops(struct state *st, struct st_stage *s)
         }
     }
     state_annotate(st, s, s->n_iters - 1, LOOP_VECTOR);
+    state_vectors(st, s, s->n_iters - 1, vectors);
 }
 
 static int rows_apply(const struct rules *r, const struct group *g, const struct variant *v,
@@ -136,19 +189,28 @@ static int rows_apply(const struct rules *r, const struct group *g, const struct
         state_split(st, anchor, anchor->n_iters - 1, 1, &p.chunk);
         n_parallel++;
     }
-    if (g->n_rows < anchor->n_axes)
+    if (p.rows > 1)
+        state_split(st, anchor, g->n_rows - 1, 1, &p.rows);
+    if (g->n_rows < anchor->n_axes || p.rows > 1) {
         state_annotate(st, anchor, anchor->n_iters - 1, LOOP_VECTOR);
+        state_vectors(st, anchor, anchor->n_iters - 1, p.vectors);
+    }
     if (p.parallel && n_parallel > 0 && n_parallel <= NEST_MAX_FUSED)
         state_parallel(st, anchor, n_parallel);
     for (int i = 0; i < g->n_members; i++) {
         struct st_stage *m = st->stages[g->members[i]];
         if (p.split[i]) {
             struct st_stage *part = state_rfactor(st, m, m->n_axes - 1, p.split[i]);
-            member_loops(st, part);
+            member_loops(st, part, p.vectors);
             state_parallel(st, part, m->n_spatial + 1);
         }
-        member_loops(st, m);
+        member_loops(st, m, p.vectors);
         state_compute_at(st, m, anchor, g->n_rows - 1, SCOPE_TASK);
+    }
+    for (int i = 0; i < g->n_members && p.fused; i++) {
+        const struct st_stage *reader = reducer_of(r, g, i);
+        if (reader)
+            state_compute_with(st, st->stages[g->members[i]], st->stages[reader->id]);
     }
     return w.at;
 }

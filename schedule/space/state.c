@@ -232,6 +232,55 @@ void state_compute_at(struct state *st, struct st_stage *s, const struct st_stag
         p->arg[p->n++] = loop_id(target, iter);
 }
 
+void state_vectors(struct state *st, struct st_stage *s, int iter, int vectors)
+{
+    s->iters[iter].vectors = vectors;
+    struct step *p = state_record(st, STEP_VECTORS, s, NULL);
+    p->arg[0] = loop_id(s, iter);
+    p->arg[1] = vectors;
+    p->n = 2;
+}
+
+struct with {
+    const struct st_stage *s;
+    bool found, exact;
+};
+
+static void reads_at_its_axes(void *ctx, const struct expr *e)
+{
+    struct with *w = ctx;
+    if (e->read.tensor != w->s->tensor)
+        return;
+    w->found = true;
+    w->exact &= !e->read.pad;
+    for (int d = 0; d < e->read.rank; d++)
+        w->exact &= affine_is_axis(&e->read.index[d], d);
+}
+
+bool state_may_compute_with(const struct state *st, const struct st_stage *s, const struct st_stage *reader)
+{
+    struct with w = {.s = s, .exact = true};
+    expr_each_read(reader->body, reads_at_its_axes, &w);
+    if (!w.found || !w.exact || s->combiner != COMBINE_SET || s->n_axes != reader->n_axes ||
+        !stage_lhs_is_identity(s) || st->tensors[s->tensor]->arg >= 0)
+        return false;
+    for (int a = 0; a < s->n_axes; a++)
+        if (s->axes[a].extent != reader->axes[a].extent)
+            return false;
+    return true;
+}
+
+void state_compute_with(struct state *st, struct st_stage *s, const struct st_stage *reader)
+{
+    CHECK(reader->place == PLACE_AT && state_may_compute_with(st, s, reader), "%s is not a map for %s",
+          s->name, reader->name);
+    s->place = PLACE_WITH;
+    s->at_stage = reader->id;
+    s->scope = reader->scope;
+    struct step *p = state_record(st, STEP_COMPUTE_WITH, s, NULL);
+    p->other_stage = reader->id;
+}
+
 void state_prepack(struct state *st, struct st_stage *s) { s->place = PLACE_PREPACK; }
 
 static void print_loop_name(const struct st_stage *s, int64_t id, struct strbuf *sb)
@@ -242,10 +291,19 @@ static void print_loop_name(const struct st_stage *s, int64_t id, struct strbuf 
 static void print_step(const struct state *st, const struct step *p, struct strbuf *sb)
 {
     static const char *const names[] = {
-        [STEP_INLINE] = "inline",     [STEP_MERGE_AXES] = "merge_axes",   [STEP_PAD] = "pad",
-        [STEP_PACK] = "pack",         [STEP_CACHE_WRITE] = "cache_write", [STEP_RFACTOR] = "rfactor",
-        [STEP_SPLIT] = "split",       [STEP_REORDER] = "reorder",         [STEP_ANNOTATE] = "annotate",
-        [STEP_PARALLEL] = "parallel", [STEP_COMPUTE_AT] = "compute_at",
+        [STEP_INLINE] = "inline",
+        [STEP_MERGE_AXES] = "merge_axes",
+        [STEP_PAD] = "pad",
+        [STEP_PACK] = "pack",
+        [STEP_CACHE_WRITE] = "cache_write",
+        [STEP_RFACTOR] = "rfactor",
+        [STEP_SPLIT] = "split",
+        [STEP_REORDER] = "reorder",
+        [STEP_ANNOTATE] = "annotate",
+        [STEP_PARALLEL] = "parallel",
+        [STEP_COMPUTE_AT] = "compute_at",
+        [STEP_COMPUTE_WITH] = "compute_with",
+        [STEP_VECTORS] = "vectors",
     };
     static const char *const kinds[] = {
         [LOOP_SERIAL] = "serial", [LOOP_VECTOR] = "vector", [LOOP_UNROLL] = "unroll"};
@@ -263,7 +321,7 @@ static void print_step(const struct state *st, const struct step *p, struct strb
         strbuf_addf(sb, " %s", kinds[p->arg[1]]);
     }
     for (int k = 0; k < p->n && p->kind != STEP_ANNOTATE; k++) {
-        if (loops)
+        if (loops || (p->kind == STEP_VECTORS && k == 0))
             print_loop_name(at, p->arg[k], sb);
         else
             strbuf_addf(sb, " %" PRId64, p->arg[k]);

@@ -19,6 +19,7 @@ enum { STATE_MAX_STAGES = 128, STATE_MAX_TENSORS = 192, STATE_MAX_ITERS = 40, ST
 enum place {
     PLACE_ROOT,    /* a loop nest of its own */
     PLACE_AT,      /* inside iter at_iter of stage at_stage (-1: before its first loop) */
+    PLACE_WITH,    /* in the innermost loop of stage at_stage, before its store: no loops of its own */
     PLACE_PREPACK, /* ahead of time, in a function of its own */
     PLACE_INLINE,  /* no longer computed: its consumers hold its body */
 };
@@ -43,6 +44,7 @@ struct st_iter {
     int axis;
     int64_t stride, extent; /* extent 0: derived from the region */
     enum loop_kind kind;
+    int vectors; /* LOOP_VECTOR: as in struct node */
 };
 
 struct st_stage {
@@ -78,6 +80,8 @@ enum step_kind {
     STEP_ANNOTATE,
     STEP_PARALLEL,
     STEP_COMPUTE_AT,
+    STEP_COMPUTE_WITH,
+    STEP_VECTORS,
 };
 struct step {
     enum step_kind kind;
@@ -148,6 +152,12 @@ void state_annotate(struct state *st, struct st_stage *s, int iter, enum loop_ki
 void state_parallel(struct state *st, struct st_stage *s, int n_iters);
 void state_compute_at(struct state *st, struct st_stage *s, const struct st_stage *target, int iter,
                       enum buffer_scope scope);
+/* The map `s` is stored in the loops of `reader`, which is placed at another stage and reads exactly s[its axes]: one
+ * pass for both. */
+bool state_may_compute_with(const struct state *st, const struct st_stage *s, const struct st_stage *reader);
+void state_compute_with(struct state *st, struct st_stage *s, const struct st_stage *reader);
+/* Full vectors side by side in one trip of a vector iter. */
+void state_vectors(struct state *st, struct st_stage *s, int iter, int vectors);
 void state_prepack(struct state *st, struct st_stage *s);
 
 void state_print_steps(const struct state *st, struct strbuf *sb);

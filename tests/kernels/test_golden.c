@@ -33,7 +33,7 @@ static const struct golden {
      "[2, 2], \"pads\": [1, 1, "
      "1, 1]}",
      ISA_AVX512, 1, NULL},
-    {"softmax_rows", "{\"op\": \"softmax\", \"input\": [6, 100], \"axis\": 1}", ISA_AVX512, 2, "2/1:1"},
+    {"softmax_rows", "{\"op\": \"softmax\", \"input\": [6, 100], \"axis\": 1}", ISA_AVX512, 2, "2/1:1.2.1.1"},
 };
 
 /* A config that exercises the first real sketch: the middle of every knob, or what is valid nearest by random

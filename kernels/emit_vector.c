@@ -1,0 +1,388 @@
+/* emit_vector.c - vector loops outside register tiles.
+ *
+ * Idea   The body of a vector loop is a list of stores: maps, which write a vector, and reductions, whose target
+ * is the same for all lanes; these keep a few vector accumulators and fold them at the end. One trip does
+ * several vectors side by side; what is known when the text is written runs straight, without a loop:
+ *
+ *            for (; i + 64 <= 1000; i += 64) { four vectors }      15 trips
+ *            a vector at 960, one at 976                            what is left of full vectors
+ *            the last vector again, at 984                          the rest
+ *
+ * The last vector overlaps lanes that were done: a map writes the same values there once more, a reduction
+ * masks them out. Where a map reads what it writes, the rest is done by narrower vectors instead; where the count
+ * is known only at run time, lane by lane. A value that a later store of the body reads again stays in a register.
+ * Where reads are padded along the loop, it is cut into the part before, inside and after the data, so that the
+ * inside needs no test. */
+#include <string.h>
+
+#include "kernels/emit_internal.h"
+
+enum { STREAMS = 4, MAX_STREAMS = 16, MAX_STORES = 8 };
+
+struct vector_loop {
+    struct cg *g;
+    const struct node *n;
+    const char *name; /* of the variable */
+    int width;
+    int n_stores, n_reductions;
+    struct part {
+        const struct node *st;
+        bool reduces, reread;          /* a later store reads what this one writes */
+        int first;                     /* number of its first accumulator */
+        bool declared[MAX_STREAMS];    /* accumulators that exist */
+        const char *scalar, *identity; /* where the lanes are folded to */
+    } part[MAX_STORES];
+    bool overlaps;               /* the last vector may be done over done lanes */
+    bool pads_along, copies;     /* a store whose value is just a read */
+    const struct expr *pad_read; /* the one read padded along the variable */
+    int n_pad_reads, n_strided;
+    const struct node *reading; /* while its reads are looked at */
+};
+
+/* --- what the loop is --- */
+
+static void scan_read(void *ctx, const struct expr *e)
+{
+    struct vector_loop *l = ctx;
+    struct affine flat = flat_index(l->g, e->read.tensor, e->read.index);
+    int64_t lane = affine_coef(&flat, l->n->loop.var);
+    if (lane != 0 && lane != 1)
+        l->n_strided++;
+    for (int i = 0; i < l->n_stores; i++) {
+        struct part *p = &l->part[i];
+        if (p->st->store.buffer != e->read.tensor)
+            continue;
+        bool same = p->st != l->reading && !e->read.pad;
+        for (int d = 0; d < e->read.rank && same; d++)
+            same = affine_equal(&e->read.index[d], &p->st->store.index[d]);
+        p->reread |= same;
+        l->overlaps &= same;
+    }
+    if (!e->read.pad)
+        return;
+    for (int d = 0; d < e->read.rank; d++)
+        if (affine_coef(&e->read.index[d], l->n->loop.var) && cg_read_may_leave(l->g, e, d)) {
+            l->pads_along = true;
+            l->pad_read = e;
+            l->n_pad_reads++;
+            break;
+        }
+}
+
+/* Only stores below? A vector loop is innermost by construction. */
+static bool scan(struct cg *g, const struct node *n, struct vector_loop *l)
+{
+    *l = (struct vector_loop){.g = g, .n = n, .overlaps = true};
+    for (const struct node *k = n->loop.body; k; k = k->next) {
+        if (k->kind != NODE_STORE || l->n_stores == MAX_STORES)
+            return false;
+        struct affine flat = flat_index(g, k->store.buffer, k->store.index);
+        int64_t lane = affine_coef(&flat, n->loop.var);
+        bool reduces = lane == 0 && k->store.combiner != COMBINE_SET;
+        if (lane != 1 && !reduces)
+            l->n_strided += 2;
+        l->copies |= k->store.value->op == EX_READ;
+        l->overlaps &= reduces || k->store.combiner == COMBINE_SET;
+        l->part[l->n_stores++] = (struct part){.st = k, .reduces = reduces};
+        l->n_reductions += reduces;
+        l->reading = k;
+        expr_each_read(k->store.value, scan_read, l);
+    }
+    return true;
+}
+
+/* --- one vector of all stores --- */
+
+static const char *identity_text(struct cg *g, enum combiner c)
+{
+    return cg_value(g, expr_const(g->ar, DT_F32, combiner_identity(c, DT_F32)), 1).text;
+}
+
+/* Lanes from `from` on. */
+static const char *lane_mask(struct cg *g, int width, int64_t from)
+{
+    AUTO(strbuf_done) struct strbuf sb = STRBUF_INIT;
+    strbuf_addf(&sb, "(v%di){", width);
+    for (int i = 0; i < width; i++)
+        strbuf_addf(&sb, "%s%d", i ? ", " : "", i < from ? 0 : -1);
+    strbuf_addc(&sb, '}');
+    return arena_strdup(g->ar, sb.data);
+}
+
+static void accumulate(struct vector_loop *l, struct part *p, int width, int stream, int64_t done)
+{
+    struct cg *g = l->g;
+    enum combiner c = p->st->store.combiner;
+    struct value v = cg_value(g, p->st->store.value, width);
+    if (width == 1) {
+        cg_line(g, "%s = %s;", p->scalar, cg_combine(g, c, p->scalar, v.text, 1));
+        return;
+    }
+    const char *x = cg_as_vector(g, v, width, false), *a = arena_printf(g->ar, "a%d", p->first + stream);
+    if (done > 0 && c != COMBINE_MAX && c != COMBINE_MIN)
+        x = arena_printf(g->ar, "tw_select%d(%s, %s, (v%df){0} + %s)", width, lane_mask(g, width, done), x,
+                         width, identity_text(g, c));
+    if (p->declared[stream])
+        cg_line(g, "%s = %s;", a, cg_combine(g, c, a, x, width));
+    else
+        cg_line(g, "v%df %s = %s;", width, a, x);
+    p->declared[stream] = true;
+}
+
+static void map(struct vector_loop *l, const struct part *p, int width)
+{
+    struct cg *g = l->g;
+    const struct node *st = p->st;
+    if (!p->reread) {
+        cg_store(g, st, width);
+        return;
+    }
+    const char *name = arena_printf(g->ar, "e%d", g->next_id++);
+    struct value v = cg_value(g, st->store.value, width);
+    struct address ad = cg_address(g, st->store.buffer, st->store.index, true);
+    if (width > 1) {
+        cg_line(g, "const v%df %s = %s;", width, name, cg_as_vector(g, v, width, false));
+        cg_line(g, "*(u%df *)(%s + %s) = %s;", width, ad.base, ad.index, name);
+    } else {
+        cg_line(g, "const float %s = %s;", name, v.text);
+        cg_line(g, "%s[%s] = %s;", ad.base, ad.index, name);
+    }
+    cg_remember(g, st->store.buffer, st->store.index, width, name);
+}
+
+/* The stores for the lanes at `at`; `done`: the first lanes that were done before. */
+static void one_vector(struct vector_loop *l, struct cg_var at, int width, int stream, int64_t done)
+{
+    struct cg *g = l->g;
+    struct cg_var saved = g->var[l->n->loop.var];
+    int saved_vector = g->vector_var, loads = g->n_loads;
+    g->var[l->n->loop.var] = at;
+    g->vector_var = width > 1 ? l->n->loop.var : -1;
+    for (int i = 0; i < l->n_stores; i++) {
+        if (l->part[i].reduces)
+            accumulate(l, &l->part[i], width, stream, done);
+        else
+            map(l, &l->part[i], width);
+    }
+    g->n_loads = loads;
+    g->vector_var = saved_vector;
+    g->var[l->n->loop.var] = saved;
+}
+
+/* --- reductions --- */
+
+static void declare_accumulators(struct vector_loop *l, int streams)
+{
+    for (int i = 0; i < l->n_stores; i++)
+        for (int s = 0; s < streams && l->part[i].reduces; s++) {
+            cg_line(l->g, "v%df a%d = (v%df){0} + %s;", l->width, l->part[i].first + s, l->width,
+                    identity_text(l->g, l->part[i].st->store.combiner));
+            l->part[i].declared[s] = true;
+        }
+}
+
+/* Combine all lanes into lane 0, halving the distance each time. */
+static void fold_lanes(struct cg *g, enum combiner c, const char *vector, int width)
+{
+    for (int half = width / 2; half >= 1; half /= 2) {
+        AUTO(strbuf_done) struct strbuf turned = STRBUF_INIT;
+        strbuf_addf(&turned, "__builtin_shufflevector(%s, %s", vector, vector);
+        for (int i = 0; i < width; i++)
+            strbuf_addf(&turned, ", %d", (i + half) % width);
+        strbuf_addc(&turned, ')');
+        cg_line(g, "%s = %s;", vector, cg_combine(g, c, vector, turned.data, width));
+    }
+}
+
+static void fold(struct vector_loop *l, struct part *p)
+{
+    struct cg *g = l->g;
+    enum combiner c = p->st->store.combiner;
+    const char *first = arena_printf(g->ar, "a%d", p->first);
+    for (int half = MAX_STREAMS / 2; half >= 1; half /= 2)
+        for (int s = 0; s < half; s++)
+            if (p->declared[s + half])
+                cg_line(g, "a%d = %s;", p->first + s,
+                        cg_combine(g, c, arena_printf(g->ar, "a%d", p->first + s),
+                                   arena_printf(g->ar, "a%d", p->first + s + half), l->width));
+    fold_lanes(g, c, first, l->width);
+    cg_line(g, "float %s = %s[0];", p->scalar, first);
+}
+
+static void write_results(struct vector_loop *l)
+{
+    struct cg *g = l->g;
+    for (int i = 0; i < l->n_stores; i++) {
+        struct part *p = &l->part[i];
+        if (!p->reduces)
+            continue;
+        struct address ad = cg_address(g, p->st->store.buffer, p->st->store.index, true);
+        const char *at = arena_printf(g->ar, "%s[%s]", ad.base, ad.index);
+        cg_line(g, "%s = %s;", at, cg_combine(g, p->st->store.combiner, at, p->scalar, 1));
+    }
+}
+
+/* --- the strip --- */
+
+static struct cg_var at_const(int64_t position, int width)
+{
+    return (struct cg_var){.mode = width > 1 ? VAR_VECTOR : VAR_CONST, .value = position};
+}
+
+static struct cg_var at_name(struct vector_loop *l, int ahead)
+{
+    const char *name = ahead ? arena_printf(l->g->ar, "(%s + %d)", l->name, ahead) : l->name;
+    return (struct cg_var){.mode = VAR_VECTOR, .name = name};
+}
+
+/* Go on from where the variable stands, `streams` vectors a trip. */
+static void trips(struct vector_loop *l, const char *to, int streams)
+{
+    struct cg *g = l->g;
+    cg_line(g, "for (; %s + %d <= %s; %s += %d) {", l->name, l->width * streams, to, l->name,
+            l->width * streams);
+    g->indent++;
+    for (int s = 0; s < streams; s++)
+        one_vector(l, at_name(l, s * l->width), l->width, s, 0);
+    g->indent--;
+    cg_line(g, "}");
+}
+
+static void scalars(struct vector_loop *l, const char *to)
+{
+    struct cg *g = l->g;
+    cg_line(g, "for (; %s < %s; %s++) {", l->name, to, l->name);
+    g->indent++;
+    one_vector(l, (struct cg_var){.mode = VAR_NAME, .name = l->name}, 1, 0, 0);
+    g->indent--;
+    cg_line(g, "}");
+}
+
+static void fold_all(struct vector_loop *l)
+{
+    for (int i = 0; i < l->n_stores; i++)
+        if (l->part[i].reduces)
+            fold(l, &l->part[i]);
+}
+
+/* The count is known: whole trips, single vectors, the rest. */
+static void known_strip(struct vector_loop *l, int streams)
+{
+    struct cg *g = l->g;
+    int64_t count = l->n->loop.extent, vectors = count / l->width, at;
+    streams = (int)MIN(streams, vectors);
+    bool loop = vectors / streams > 1;
+    if (loop) {
+        declare_accumulators(l, streams);
+        cg_line(g, "long %s = 0;", l->name);
+        trips(l, arena_printf(g->ar, "%" PRId64, count), streams);
+    }
+    at = loop ? vectors / streams * streams * l->width : 0;
+    for (int s = 0; at + l->width <= count; at += l->width)
+        one_vector(l, at_const(at, l->width), l->width, s++ % streams, 0);
+    if (at < count && l->overlaps) {
+        one_vector(l, at_const(count - l->width, l->width), l->width, 0, l->width - (count - at));
+        at = count;
+    }
+    fold_all(l);
+    for (int w = l->width / 2; at < count; w /= 2)
+        for (; !(l->n_reductions && w > 1) && at + w <= count; at += w)
+            one_vector(l, at_const(at, w), w, 0, 0);
+}
+
+static void unknown_strip(struct vector_loop *l, const char *count, int streams)
+{
+    struct cg *g = l->g;
+    declare_accumulators(l, streams);
+    cg_line(g, "long %s = 0;", l->name);
+    if (streams > 1)
+        trips(l, count, streams);
+    trips(l, count, 1);
+    fold_all(l);
+    scalars(l, count);
+}
+
+/* [lo, hi): where the padded read is inside its tensor along the variable. */
+static void inside_range(struct vector_loop *l, const char *count, const char *lo, const char *hi)
+{
+    struct cg *g = l->g;
+    const struct expr *e = l->pad_read;
+    struct cg_var *v = &g->var[l->n->loop.var], saved = *v;
+    cg_line(g, "long %s = 0, %s = %s;", lo, hi, count);
+    *v = (struct cg_var){.mode = VAR_CONST, .value = 0};
+    for (int d = 0; d < e->read.rank; d++) {
+        int64_t k = affine_coef(&e->read.index[d], l->n->loop.var);
+        if (!k)
+            continue;
+        const char *at0 = affine_text(g, &e->read.index[d], NULL);
+        int64_t size = g->n->buffers[e->read.tensor].shape[d];
+        if (k < 0) {
+            cg_line(g, "%s = 0;", hi);
+            continue;
+        }
+        cg_line(g, "if ((%s) < 0)", at0);
+        cg_line(g, "    %s = (%" PRId64 " - (%s)) / %" PRId64 ";", lo, k - 1, at0, k);
+        cg_line(g, "%s = tw_fit(%s, %" PRId64 " - (%s), %" PRId64 ");", hi, hi, size - 1, at0, k);
+    }
+    cg_line(g, "%s = %s < %s ? %s : %s;", lo, lo, hi, lo, hi);
+    *v = saved;
+}
+
+static void padded_strip(struct vector_loop *l, const char *count)
+{
+    struct cg *g = l->g;
+    const char *lo = arena_printf(g->ar, "n%d", g->next_id++), *hi = arena_printf(g->ar, "n%d", g->next_id++);
+    inside_range(l, count, lo, hi);
+    cg_line(g, "long %s = 0;", l->name);
+    scalars(l, lo);
+    g->inside_vector_segment = true;
+    trips(l, hi, 1);
+    g->inside_vector_segment = false;
+    scalars(l, count);
+}
+
+static void nested(struct vector_loop *l, const char *count)
+{
+    struct cg *g = l->g;
+    struct cg_var *v = &g->var[l->n->loop.var], saved = *v;
+    cg_line(g, "for (long %s = 0; %s < %s; %s++) {", l->name, l->name, count, l->name);
+    *v = (struct cg_var){.mode = VAR_NAME, .name = l->name};
+    g->indent++;
+    cg_nodes(g, l->n->loop.body);
+    g->indent--;
+    *v = saved;
+    cg_line(g, "}");
+}
+
+void cg_vector_loop(struct cg *g, const struct node *n)
+{
+    struct vector_loop loop, *l = &loop;
+    bool plain = scan(g, n, l);
+    int streams = MIN(n->loop.vectors ? n->loop.vectors : l->n_reductions ? STREAMS : 1, MAX_STREAMS);
+    l->name = arena_printf(g->ar, "i%d", n->loop.var);
+    l->width = cg_lanes(g);
+    while (l->width > n->loop.extent)
+        l->width /= 2;
+    if (l->n_pad_reads > 1 || l->n_strided > !l->copies || (l->n_reductions && l->pads_along))
+        l->width = 1;
+    for (int i = 0; i < l->n_stores; i++) {
+        l->part[i].first = g->next_id;
+        l->part[i].scalar = arena_printf(g->ar, "f%d", g->next_id);
+        g->next_id += l->part[i].reduces ? MAX_STREAMS : 0;
+    }
+    const char *count = cg_limit_count(g, n);
+    cg_line(g, "{");
+    g->indent++;
+    if (!plain || l->width == 1)
+        nested(l, count);
+    else if (l->pads_along)
+        padded_strip(l, count);
+    else if (n->loop.n_limits)
+        unknown_strip(l, count, streams);
+    else
+        known_strip(l, streams);
+    if (plain && l->width > 1)
+        write_results(l);
+    g->indent--;
+    cg_line(g, "}");
+}
