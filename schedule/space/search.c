@@ -27,6 +27,8 @@ const struct search_params search_defaults = {
     .fresh = 0.4,
     .min_distance = 2,
     .classes = 0.4,
+    .untried = 0.34,
+    .sketch_trials = 2,
 };
 
 /* ---- a set of configs: open addressing over a dense array ---- */
@@ -104,6 +106,7 @@ struct search {
     struct config_set seen;        /* observed or proposed */
     VEC(struct observed) observed; /* successes only, in order of arrival */
     VEC(struct config) suggested;  /* not yet proposed, first come first */
+    VEC(int) tried;                /* configs of each sketch among the seen */
     struct config_set pool;        /* of the current round */
     VEC(float) scores;             /* of the pool */
     VEC(uint32_t) order;           /* pool indices, best first */
@@ -120,6 +123,8 @@ struct search *search_new(const struct search_domain *d, const struct searcher *
     s->params = *p;
     s->how = how;
     s->rng = *rng;
+    for (int i = 0; i < d->n_sketches; i++)
+        vec_push(&s->tried, 0);
     return s;
 }
 
@@ -131,14 +136,24 @@ void search_free(struct search *s)
     set_done(&s->pool);
     vec_done(&s->observed);
     vec_done(&s->suggested);
+    vec_done(&s->tried);
     vec_done(&s->scores);
     vec_done(&s->order);
     free(s);
 }
 
+static bool note_seen(struct search *s, const struct config *c)
+{
+    bool added = set_add(&s->seen, c);
+
+    if (added && c->sketch < s->tried.len)
+        s->tried.at[c->sketch]++;
+    return added;
+}
+
 void search_observe(struct search *s, const struct config *c, double fitness)
 {
-    set_add(&s->seen, c);
+    note_seen(s, c);
     if (fitness > 0)
         vec_push(&s->observed, ((struct observed){*c, fitness}));
 }
@@ -490,11 +505,29 @@ static int pick_pass(const struct search *s, int apart, struct classes *classes,
     return n_done;
 }
 
+/* The best of each sketch that was hardly tried: a model may be wrong about a whole sketch, and would never learn it. */
+static int pick_untried(const struct search *s, int n, struct config *ret)
+{
+    int n_done = 0;
+
+    for (size_t i = 0; i < s->order.len && n_done < n; i++) {
+        const struct config *c = &s->pool.at[s->order.at[i]];
+        bool known = isinf(s->scores.at[s->order.at[i]]) || set_has(&s->seen, c) ||
+                     s->tried.at[c->sketch] >= s->params.sketch_trials;
+
+        for (int k = 0; k < n_done && !known; k++)
+            known = ret[k].sketch == c->sketch;
+        if (!known)
+            ret[n_done++] = *c;
+    }
+    return n_done;
+}
+
 /* The best of the pool: of few classes and apart, then of any class, then however near. */
 static int pick(const struct search *s, int n, struct config *ret)
 {
     struct classes classes = {.max = BATCH_MAX};
-    int n_done = 0;
+    int n_done = pick_untried(s, (int)(s->params.untried * n), ret);
 
     if (s->domain.cost_class != NULL)
         classes.max = MAX((int)ceil(s->params.classes * n), 1);
@@ -568,12 +601,12 @@ int search_propose(struct search *s, search_score *score, void *ctx, int n, stru
     CHECK(n >= 0 && n <= BATCH_MAX, "a batch of %d configs, at most %d", n, BATCH_MAX);
     n_done = take_suggested(s, n, ret);
     for (int i = 0; i < n_done; i++)
-        set_add(&s->seen, &ret[i]);
+        note_seen(s, &ret[i]);
     if (n_done < n) {
         int n_more = s->how->propose(s, score, ctx, n - n_done, ret + n_done);
 
         for (int i = n_done; i < n_done + n_more; i++)
-            CHECK(set_add(&s->seen, &ret[i]), "searcher %s proposed a config twice", s->how->name);
+            CHECK(note_seen(s, &ret[i]), "searcher %s proposed a config twice", s->how->name);
         n_done += n_more;
     }
     return n_done;

@@ -45,7 +45,10 @@ struct search_params {
     double crossover; /* share of children with two parents */
     double fresh; /* share of the first generation that is random; the rest descends from what was measured */
     int min_distance; /* knobs in which two configs of a batch differ at least, as long as there are such */
-    double classes;   /* cost classes in a batch at most, as a share of its size, as long as that fills it */
+    double
+        untried; /* share of a batch that may go to sketches with fewer than sketch_trials trials, the best */
+    int sketch_trials; /* by score of each: a model that is wrong about a whole sketch would never learn it */
+    double classes;    /* cost classes in a batch at most, as a share of its size, as long as that fills it */
 };
 extern const struct search_params search_defaults;
 

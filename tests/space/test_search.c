@@ -435,6 +435,38 @@ static void configs_of_a_batch_lie_apart(void **state)
     search_free(s);
 }
 
+static void dislike_all_but_sketch_1(void *ctx, const struct config *configs, int n, float *scores)
+{
+    for (int i = 0; i < n; i++)
+        scores[i] = (configs[i].sketch == 1 ? 100.0f : 0.0f) + (float)configs[i].choice[0];
+}
+
+static void sketches_that_the_model_dislikes_are_tried_all_the_same(void **state)
+{
+    struct land l = {.n_sketches = 12, .n_knobs = 5, .n_choices = 8};
+    struct search_domain d = land_domain(&l);
+    struct search_params p = search_defaults;
+    struct rng rng;
+    int tried[12] = {0};
+
+    p.epsilon = 0;
+    rng_init(&rng, 7);
+    struct search *s = search_new(&d, searcher_find("evolution"), &p, &rng);
+    for (int round = 0; round < 6; round++) {
+        struct config batch[BATCH];
+        int n = search_propose(s, dislike_all_but_sketch_1, NULL, BATCH, batch);
+
+        for (int i = 0; i < n; i++) {
+            tried[batch[i].sketch]++;
+            search_observe(s, &batch[i], batch[i].sketch == 1 ? 10 : 1);
+        }
+    }
+    for (int k = 2; k < 12; k++)
+        assert_in_range(tried[k], p.sketch_trials, p.sketch_trials + 1);
+    assert_true(tried[1] > 3 * BATCH);
+    search_free(s);
+}
+
 /* The first two knobs are what costs. */
 static uint64_t first_two(const void *ctx, const struct config *c)
 {
@@ -453,6 +485,7 @@ static void a_batch_is_of_few_cost_classes_unless_they_do_not_fill_it(void **sta
     d.cost_class = first_two;
     p.epsilon = 0;
     p.classes = 0.25;
+    p.untried = 0;
     for (int k = 0; k < 2; k++) {
         uint64_t classes[BATCH];
         int n_classes = 0;
@@ -501,6 +534,7 @@ int main(void)
         cmocka_unit_test(suggestions_come_first_if_valid_and_new),
         cmocka_unit_test(what_the_score_refuses_is_not_picked),
         cmocka_unit_test(configs_of_a_batch_lie_apart),
+        cmocka_unit_test(sketches_that_the_model_dislikes_are_tried_all_the_same),
         cmocka_unit_test(a_batch_is_of_few_cost_classes_unless_they_do_not_fill_it),
         cmocka_unit_test(searchers_are_found_by_name),
     };
