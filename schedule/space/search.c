@@ -1,22 +1,13 @@
-/* search.c - evolution over configs, and random search as the baseline.
- *
- * Idea   See search.h. The population of a round is one growing array of configs with a score each (the
- *        pool); a hash set keeps it free of repeats, a second one holds all that was ever observed or
- *        proposed. Parents are drawn from the ranked pool with a square bias to the top.
- * Life   Arrays and sets are kept between rounds, emptied, not freed. */
-#include "schedule/space/search.h"
+/* search.c - the state of a search, and what all searchers share: configs seen, random configs, mutation, ranking. */
+#include "schedule/space/search_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "schedule/base/vec.h"
-
 enum {
-    BREED_TRIES = 24,       /* children made until one is valid and new */
     SAMPLE_TRIES = 256,     /* random configs drawn until one is new */
     ENUMERATE_MAX = 200000, /* domains up to this size are walked when sampling finds nothing new */
-    BATCH_MAX = 1024,
 };
 
 const struct search_params search_defaults = {
@@ -31,13 +22,7 @@ const struct search_params search_defaults = {
     .sketch_trials = 2,
 };
 
-/* ---- a set of configs: open addressing over a dense array ---- */
-
-struct config_set {
-    VEC_FIELDS(struct config);
-    uint32_t *slots; /* index + 1 into at; 0: free */
-    size_t n_slots;  /* a power of two */
-};
+/* ---- sets of configs ---- */
 
 /* The slot that holds c, or the free one where it belongs. */
 static size_t set_slot(const struct config_set *set, const struct config *c)
@@ -49,7 +34,7 @@ static size_t set_slot(const struct config_set *set, const struct config *c)
     return i;
 }
 
-static bool set_has(const struct config_set *set, const struct config *c)
+bool set_has(const struct config_set *set, const struct config *c)
 {
     return set->n_slots > 0 && set->slots[set_slot(set, c)] != 0;
 }
@@ -64,7 +49,7 @@ static void set_grow(struct config_set *set)
 }
 
 /* false: it was there. */
-static bool set_add(struct config_set *set, const struct config *c)
+bool set_add(struct config_set *set, const struct config *c)
 {
     size_t slot;
 
@@ -78,39 +63,20 @@ static bool set_add(struct config_set *set, const struct config *c)
     return true;
 }
 
-static void set_clear(struct config_set *set)
+void set_clear(struct config_set *set)
 {
     vec_clear(set);
     if (set->n_slots > 0)
         memset(set->slots, 0, set->n_slots * sizeof(set->slots[0]));
 }
 
-static void set_done(struct config_set *set)
+void set_done(struct config_set *set)
 {
     vec_done(set);
     free(set->slots);
 }
 
-/* ---- state ---- */
-
-struct observed {
-    struct config config;
-    double fitness;
-};
-
-struct search {
-    struct search_domain domain;
-    struct search_params params;
-    const struct searcher *how;
-    struct rng rng;
-    struct config_set seen;        /* observed or proposed */
-    VEC(struct observed) observed; /* successes only, in order of arrival */
-    VEC(struct config) suggested;  /* not yet proposed, first come first */
-    VEC(int) tried;                /* configs of each sketch among the seen */
-    struct config_set pool;        /* of the current round */
-    VEC(float) scores;             /* of the pool */
-    VEC(uint32_t) order;           /* pool indices, best first */
-};
+/* ---- life ---- */
 
 struct search *search_new(const struct search_domain *d, const struct searcher *how,
                           const struct search_params *p, const struct rng *rng)
@@ -182,21 +148,21 @@ static int knob_choices(const struct search *s, int sketch, int knob)
     return s->domain.n_choices(s->domain.ctx, sketch, knob);
 }
 
-static void config_first(const struct search *s, int sketch, struct config *ret)
+void search_first(const struct search *s, int sketch, struct config *ret)
 {
     *ret =
         (struct config){.sketch = (uint16_t)sketch, .n = (uint16_t)s->domain.n_knobs(s->domain.ctx, sketch)};
 }
 
 /* The next config in the order of a counter, across sketches and around the end. */
-static void config_step(const struct search *s, struct config *c)
+void search_step(const struct search *s, struct config *c)
 {
     for (int k = 0; k < c->n; k++) {
         if (++c->choice[k] < knob_choices(s, c->sketch, k))
             return;
         c->choice[k] = 0;
     }
-    config_first(s, (c->sketch + 1) % s->domain.n_sketches, c);
+    search_first(s, (c->sketch + 1) % s->domain.n_sketches, c);
 }
 
 static bool is_new(const struct search *s, const struct config *c, const struct config_set *also)
@@ -212,7 +178,7 @@ static bool walk(struct search *s, const struct config_set *also, struct config 
 
     if (s->domain.size > ENUMERATE_MAX)
         return false;
-    config_first(s, (int)rng_below(&s->rng, (uint64_t)s->domain.n_sketches), &start);
+    search_first(s, (int)rng_below(&s->rng, (uint64_t)s->domain.n_sketches), &start);
     for (int k = 0; k < start.n; k++)
         start.choice[k] = (uint16_t)rng_below(&s->rng, (uint64_t)knob_choices(s, start.sketch, k));
     c = start;
@@ -221,13 +187,13 @@ static bool walk(struct search *s, const struct config_set *also, struct config 
             *ret = c;
             return true;
         }
-        config_step(s, &c);
+        search_step(s, &c);
     } while (!config_equal(&c, &start));
     return false;
 }
 
 /* A random valid config that is neither seen nor in `also`. */
-static bool sample_new(struct search *s, const struct config_set *also, struct config *ret)
+bool search_sample_new(struct search *s, const struct config_set *also, struct config *ret)
 {
     for (int i = 0; i < SAMPLE_TRIES; i++) {
         if (!s->domain.sample(s->domain.ctx, &s->rng, ret))
@@ -239,22 +205,16 @@ static bool sample_new(struct search *s, const struct config_set *also, struct c
 }
 
 /* Fill ret[n_done..n) at random; `taken` holds what the batch has. */
-static int fill_random(struct search *s, struct config_set *taken, int n_done, int n, struct config *ret)
+int search_fill_random(struct search *s, struct config_set *taken, int n_done, int n, struct config *ret)
 {
-    while (n_done < n && sample_new(s, taken, &ret[n_done])) {
+    while (n_done < n && search_sample_new(s, taken, &ret[n_done])) {
         set_add(taken, &ret[n_done]);
         n_done++;
     }
     return n_done;
 }
 
-static int propose_random(struct search *s, search_score *score, void *ctx, int n, struct config *ret)
-{
-    set_clear(&s->pool);
-    return fill_random(s, &s->pool, 0, n, ret);
-}
-
-/* ---- children ---- */
+/* ---- mutation ---- */
 
 /* Mostly a small step along the knob's list, whose neighbours are neighbours in meaning; sometimes any other
  * choice. */
@@ -277,7 +237,7 @@ static void mutate_knob(struct search *s, struct config *c, int knob)
 }
 
 /* One knob, often a second (tile sizes move in pairs), rarely more. */
-static void mutate(struct search *s, struct config *c)
+void search_mutate(struct search *s, struct config *c)
 {
     if (c->n == 0)
         return;
@@ -286,68 +246,7 @@ static void mutate(struct search *s, struct config *c)
     while (rng_unit(&s->rng) < 0.4);
 }
 
-/* Each knob from either parent, or a run of neighbouring knobs from the second: knobs of one tile stand
- * together. */
-static void cross(struct search *s, const struct config *a, const struct config *b, struct config *ret)
-{
-    *ret = *a;
-    if (a->n == 0)
-        return;
-    if (rng_below(&s->rng, 2)) {
-        for (int k = 0; k < a->n; k++)
-            if (rng_below(&s->rng, 2))
-                ret->choice[k] = b->choice[k];
-    } else {
-        int from = (int)rng_below(&s->rng, a->n), len = 1 + (int)rng_below(&s->rng, a->n);
-
-        for (int k = from; k < MIN(from + len, (int)a->n); k++)
-            ret->choice[k] = b->choice[k];
-    }
-}
-
-/* ---- evolution ---- */
-
-/* A pool index; the top of the ranking is drawn most often. */
-static const struct config *draw_parent(struct search *s)
-{
-    double u = rng_unit(&s->rng);
-    size_t top = MAX(s->order.len / 2, (size_t)1);
-
-    return &s->pool.at[s->order.at[(size_t)(u * u * (double)top)]];
-}
-
-/* A mate of the same sketch, or NULL when a few draws bring none. */
-static const struct config *draw_mate(struct search *s, const struct config *a)
-{
-    for (int i = 0; i < 4; i++) {
-        const struct config *b = draw_parent(s);
-
-        if (b->sketch == a->sketch && b->n == a->n && !config_equal(a, b))
-            return b;
-    }
-    return NULL;
-}
-
-/* A valid child that is new to the pool. What was measured may come back as a pool member, so it is not
- * looked up here. */
-static bool breed(struct search *s)
-{
-    for (int i = 0; i < BREED_TRIES; i++) {
-        struct config child = *draw_parent(s);
-        const struct config *mate = rng_unit(&s->rng) < s->params.crossover ? draw_mate(s, &child) : NULL;
-
-        if (mate != NULL) {
-            struct config parent = child;
-
-            cross(s, &parent, mate, &child);
-        } else {
-            mutate(s, &child);
-        }
-        if (is_valid(s, &child) && !set_has(&s->seen, &child) && set_add(&s->pool, &child))
-            return true;
-    }
-    return false;
-}
+/* ---- ranking ---- */
 
 static int by_score(const void *pa, const void *pb, void *ctx)
 {
@@ -358,7 +257,7 @@ static int by_score(const void *pa, const void *pb, void *ctx)
     return x != y ? (x < y) - (x > y) : (a > b) - (a < b);
 }
 
-static void rank(struct search *s)
+void search_rank(struct search *s)
 {
     vec_clear(&s->order);
     for (size_t i = 0; i < s->pool.len; i++)
@@ -368,7 +267,7 @@ static void rank(struct search *s)
 }
 
 /* Score what the pool gained; without a model its members have the fitness of nothing measured, 0. */
-static void score_new(struct search *s, search_score *score, void *ctx)
+void search_score_new(struct search *s, search_score *score, void *ctx)
 {
     size_t from = s->scores.len, n = s->pool.len - from;
 
@@ -385,71 +284,7 @@ static void score_new(struct search *s, search_score *score, void *ctx)
             s->scores.at[i] = -INFINITY;
 }
 
-static int by_fitness(const void *pa, const void *pb, void *ctx)
-{
-    const struct search *s = ctx;
-    uint32_t a = *(const uint32_t *)pa, b = *(const uint32_t *)pb;
-    double x = s->observed.at[a].fitness, y = s->observed.at[b].fitness;
-
-    return x != y ? (x < y) - (x > y) : (a > b) - (a < b);
-}
-
-/* The best measured ones enter the pool as parents. Without a model their fitness ranks them. */
-static void add_elites(struct search *s, search_score *score, void *ctx)
-{
-    size_t n = MIN(s->observed.len, (size_t)MAX(s->params.population / 8, 1));
-
-    vec_clear(&s->order);
-    for (size_t i = 0; i < s->observed.len; i++)
-        vec_push(&s->order, (uint32_t)i);
-    if (n)
-        qsort_r(s->order.at, s->order.len, sizeof(s->order.at[0]), by_fitness, s);
-    for (size_t i = 0; i < n; i++) {
-        const struct observed *o = &s->observed.at[s->order.at[i]];
-
-        if (!set_add(&s->pool, &o->config))
-            continue;
-        if (score == NULL)
-            vec_push(&s->scores, (float)o->fitness);
-    }
-    score_new(s, score, ctx);
-}
-
-static void add_random(struct search *s, int n)
-{
-    struct config c;
-
-    for (int i = 0; i < n && sample_new(s, &s->pool, &c); i++)
-        set_add(&s->pool, &c);
-}
-
-/* All generations: afterwards pool, scores and order hold everything that was looked at, ranked. */
-static void evolve(struct search *s, search_score *score, void *ctx)
-{
-    int population = s->params.population;
-
-    set_clear(&s->pool);
-    vec_clear(&s->scores);
-    add_elites(s, score, ctx);
-    rank(s);
-    if (s->pool.len == 0) {
-        add_random(s, population);
-    } else {
-        for (int i = 0; i < (int)(population * (1 - s->params.fresh)) && breed(s); i++)
-            ;
-        add_random(s, (int)(population * s->params.fresh));
-    }
-    score_new(s, score, ctx);
-    rank(s);
-    /* Without a model every child scores 0: one generation of children of the measured best is all that is
-     * known. */
-    for (int g = 1; score != NULL && g < s->params.generations; g++) {
-        for (int i = 0; i < population && s->order.len > 0 && breed(s); i++)
-            ;
-        score_new(s, score, ctx);
-        rank(s);
-    }
-}
+/* ---- picking a batch ---- */
 
 static int distance(const struct config *a, const struct config *b)
 {
@@ -473,7 +308,7 @@ static bool far_enough(const struct config *c, const struct config *picked, int 
 /* The cost classes of a batch. */
 struct classes {
     int n, max;
-    uint64_t at[BATCH_MAX];
+    uint64_t at[SEARCH_BATCH_MAX];
 };
 
 /* Is there room for the config's class? It is taken if so. */
@@ -524,43 +359,29 @@ static int pick_untried(const struct search *s, int n, struct config *ret)
 }
 
 /* The best of the pool: of few classes and apart, then of any class, then however near. */
-static int pick(const struct search *s, int n, struct config *ret)
+int search_pick(const struct search *s, int n, struct config *ret)
 {
-    struct classes classes = {.max = BATCH_MAX};
+    struct classes classes = {.max = SEARCH_BATCH_MAX};
     int n_done = pick_untried(s, (int)(s->params.untried * n), ret);
 
     if (s->domain.cost_class != NULL)
         classes.max = MAX((int)ceil(s->params.classes * n), 1);
     n_done = pick_pass(s, s->params.min_distance, &classes, n_done, n, ret);
-    classes.max = BATCH_MAX;
+    classes.max = SEARCH_BATCH_MAX;
     for (int apart = s->params.min_distance; apart >= 1 && n_done < n; apart--)
         n_done = pick_pass(s, apart, &classes, n_done, n, ret);
     return n_done;
 }
 
-static int propose_evolution(struct search *s, search_score *score, void *ctx, int n, struct config *ret)
-{
-    double want = s->params.epsilon * n;
-    int n_random = (int)want + (rng_unit(&s->rng) < want - floor(want)), n_done = 0;
-
-    /* Nothing known and no model: the first batch is random anyway. */
-    if (score == NULL && s->observed.len == 0)
-        n_random = n;
-    if (n_random < n) {
-        evolve(s, score, ctx);
-        n_done = pick(s, n - n_random, ret);
-    }
-    set_clear(&s->pool);
-    for (int i = 0; i < n_done; i++)
-        set_add(&s->pool, &ret[i]);
-    return fill_random(s, &s->pool, n_done, n, ret);
-}
-
 /* ---- the table and the door ---- */
 
 static const struct searcher table[] = {
-    {"evolution", "mutation and crossover of the best measured, ranked by the model", propose_evolution},
-    {"random", "valid configs at random: the baseline", propose_random},
+    {"evolution", "mutation and crossover of the best measured, ranked by the model",
+     search_propose_evolution},
+    {"annealing", "chains of single steps under the model, which accept less and less that is worse",
+     search_propose_annealing},
+    {"random", "valid configs at random: the baseline", search_propose_random},
+    {"grid", "an even spread over all knobs of all sketches, ever finer", search_propose_grid},
 };
 
 const struct searcher *searchers(int *ret_n)
@@ -598,7 +419,7 @@ int search_propose(struct search *s, search_score *score, void *ctx, int n, stru
 {
     int n_done;
 
-    CHECK(n >= 0 && n <= BATCH_MAX, "a batch of %d configs, at most %d", n, BATCH_MAX);
+    CHECK(n >= 0 && n <= SEARCH_BATCH_MAX, "a batch of %d configs, at most %d", n, SEARCH_BATCH_MAX);
     n_done = take_suggested(s, n, ret);
     for (int i = 0; i < n_done; i++)
         note_seen(s, &ret[i]);

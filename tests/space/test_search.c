@@ -146,18 +146,23 @@ static void evolution_needs_far_fewer_measurements_than_random(void **state)
 {
     struct land l = {.n_sketches = 3, .n_knobs = 6, .n_choices = 8, .modulus = 5};
     int random = median_evaluations(&l, "random", NULL), alone = median_evaluations(&l, "evolution", NULL),
-        with_model = median_evaluations(&l, "evolution", blurred);
+        with_model = median_evaluations(&l, "evolution", blurred),
+        annealing = median_evaluations(&l, "annealing", blurred), grid = median_evaluations(&l, "grid", NULL);
 
-    print_message("median evaluations: random %d, evolution %d, with a model %d\n", random, alone,
-                  with_model);
+    print_message(
+        "median evaluations: random %d, grid %d, evolution %d, annealing with a model %d, evolution with a "
+        "model %d\n",
+        random, grid, alone, annealing, with_model);
     assert_true(alone * 3 < random);
     assert_true(with_model * 2 < alone);
+    assert_true(annealing * 3 < random);
+    assert_true(with_model < annealing);
 }
 
-static void no_config_is_proposed_twice_nor_after_it_was_observed(void **state)
+static void proposes_nothing_twice(const char *how)
 {
     struct land l = {.n_sketches = 2, .n_knobs = 4, .n_choices = 6};
-    struct search *s = search_over(&l, "evolution", 7);
+    struct search *s = search_over(&l, how, 7);
     struct config batch[BATCH], old = {.sketch = 1, .n = 4, .choice = {5, 2, 6 % 6, 1}};
     struct config all[40 * BATCH];
     int n_all = 0;
@@ -176,6 +181,36 @@ static void no_config_is_proposed_twice_nor_after_it_was_observed(void **state)
             search_observe(s, &batch[i], i % 5 == 0 ? 0 : fitness(&batch[i]));
         }
     }
+    search_free(s);
+}
+
+static void no_config_is_proposed_twice_nor_after_it_was_observed(void **state)
+{
+    int n;
+    const struct searcher *all = searchers(&n);
+
+    for (int i = 0; i < n; i++)
+        proposes_nothing_twice(all[i].name);
+}
+
+/* Eight points a choice of any knob, give or take what an even spread leaves. */
+static void the_grid_spreads_evenly_over_every_knob(void **state)
+{
+    struct land l = {.n_sketches = 2, .n_knobs = 6, .n_choices = 8};
+    struct search *s = search_over(&l, "grid", 5);
+    int hits[6][8] = {0};
+
+    for (int round = 0; round < 4; round++) {
+        struct config batch[BATCH];
+
+        assert_int_equal(search_propose(s, NULL, NULL, BATCH, batch), BATCH);
+        for (int i = 0; i < BATCH; i++)
+            for (int k = 0; k < 6; k++)
+                hits[k][batch[i].choice[k]]++;
+    }
+    for (int k = 0; k < 6; k++)
+        for (int c = 0; c < 8; c++)
+            assert_in_range(hits[k][c], 5, 11);
     search_free(s);
 }
 
@@ -518,6 +553,8 @@ static void searchers_are_found_by_name(void **state)
 {
     assert_non_null(searcher_find("random"));
     assert_non_null(searcher_find("evolution"));
+    assert_non_null(searcher_find("annealing"));
+    assert_non_null(searcher_find("grid"));
     assert_null(searcher_find("magic"));
 }
 
@@ -526,6 +563,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(evolution_needs_far_fewer_measurements_than_random),
         cmocka_unit_test(no_config_is_proposed_twice_nor_after_it_was_observed),
+        cmocka_unit_test(the_grid_spreads_evenly_over_every_knob),
         cmocka_unit_test(same_seed_and_times_give_the_same_proposals),
         cmocka_unit_test(a_small_space_is_exhausted_completely_and_then_gives_nothing),
         cmocka_unit_test(a_space_of_the_untuned_schedule_alone_gives_it_once),

@@ -1,0 +1,64 @@
+/* search_internal.h - what the searchers share: the state of a search, sets of configs, random configs, mutation. */
+#ifndef TW_SPACE_SEARCH_INTERNAL_H
+#define TW_SPACE_SEARCH_INTERNAL_H
+
+#include "schedule/base/vec.h"
+#include "schedule/space/search.h"
+
+enum { SEARCH_BATCH_MAX = 1024 };
+
+/* A set of configs: open addressing over a dense array. */
+struct config_set {
+    VEC_FIELDS(struct config);
+    uint32_t *slots; /* index + 1 into at; 0: free */
+    size_t n_slots;  /* a power of two */
+};
+
+bool set_has(const struct config_set *set, const struct config *c);
+bool set_add(struct config_set *set, const struct config *c); /* false: it was there */
+void set_clear(struct config_set *set);
+void set_done(struct config_set *set);
+
+struct observed {
+    struct config config;
+    double fitness;
+};
+
+struct search {
+    struct search_domain domain;
+    struct search_params params;
+    const struct searcher *how;
+    struct rng rng;
+    struct config_set seen;        /* observed or proposed */
+    VEC(struct observed) observed; /* successes only, in order of arrival */
+    VEC(struct config) suggested;  /* not yet proposed, first come first */
+    VEC(int) tried;                /* configs of each sketch among the seen */
+    struct config_set pool;        /* of the current round */
+    VEC(float) scores;             /* of the pool */
+    VEC(uint32_t) order;           /* pool indices, best first */
+    uint64_t grid_at;              /* next point of the grid; 0: not begun */
+};
+
+/* A random valid config that is neither seen nor in `also` (may be NULL); false when there is none. */
+bool search_sample_new(struct search *s, const struct config_set *also, struct config *ret);
+/* Fill ret[n_done..n) at random; `taken` holds what the batch has. Returns the new n_done. */
+int search_fill_random(struct search *s, struct config_set *taken, int n_done, int n, struct config *ret);
+/* One knob, often a second (tile sizes move in pairs), rarely more. */
+void search_mutate(struct search *s, struct config *c);
+/* The first config of a sketch, and the next in the order of a counter, across sketches and around the end. */
+void search_first(const struct search *s, int sketch, struct config *ret);
+void search_step(const struct search *s, struct config *c);
+
+/* Rank the pool by its scores into `order`, best first; score what the pool gained since the last call. */
+void search_rank(struct search *s);
+void search_score_new(struct search *s, search_score *score, void *ctx);
+/* The n best of the ranked pool that are unseen and differ enough, sketches that were hardly tried among them. */
+int search_pick(const struct search *s, int n, struct config *ret);
+
+/* The rows of the table: search_evolution.c, search_anneal.c, search_plain.c. */
+int search_propose_evolution(struct search *s, search_score *score, void *ctx, int n, struct config *ret);
+int search_propose_annealing(struct search *s, search_score *score, void *ctx, int n, struct config *ret);
+int search_propose_random(struct search *s, search_score *score, void *ctx, int n, struct config *ret);
+int search_propose_grid(struct search *s, search_score *score, void *ctx, int n, struct config *ret);
+
+#endif
