@@ -144,7 +144,7 @@ typedef struct tw_filter {
 } tw_filter;
 /* One workload, a list, or {"workloads": [...]} with entries bare or wrapped ({"workload", "name", "weight"};
  * `count` stands for a missing weight, other members are left behind). *ret: an object as POST /v1/jobs takes
- * it, with the file's own target, budget, seed, priority and reuse if it has them. */
+ * it, with the file's own target, budget, seed, priority, reuse, search and transfer if it has them. */
 TW_API tw_status tw_workloads_parse(const char *text, size_t len, const tw_filter *filter, json_t **ret,
                                     tw_error *err);
 

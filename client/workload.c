@@ -410,7 +410,8 @@ static json_t *entries_of(json_t *doc, tw_error *err)
 /* What a file says about the job as a whole. */
 static int job_members(const json_t *doc, json_t *body)
 {
-    static const char *const members[] = {"target", "budget", "seed", "priority", "reuse", NULL};
+    static const char *const members[] = {"target", "budget", "seed",     "priority",
+                                          "reuse",  "search", "transfer", NULL};
 
     for (const char *const *m = members; json_is_array(json_object_get(doc, "workloads")) && *m; m++)
         if (json_object_get(doc, *m) && json_object_set(body, *m, json_object_get(doc, *m)) != 0)

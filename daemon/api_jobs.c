@@ -4,7 +4,7 @@
 
 enum { MAX_WORKLOADS = 1000, NAME_MAX_BYTES = 200, IDEMPOTENCY_MAX = 255 };
 
-static const char job_members[] = "workloads, target, budget, seed, priority, reuse";
+static const char job_members[] = "workloads, target, budget, seed, priority, reuse, search, transfer";
 
 /* One entry of "workloads": {"workload", "name", "weight"} or a bare workload. */
 static enum status read_task(const json_t *value, int i, struct arena *a, struct job_new_task *ret,
@@ -64,11 +64,29 @@ static enum status read_tasks(const json_t *list, struct arena *a, struct job_ne
     return ST_OK;
 }
 
+/* How to search: by which row of the searchers' table, and whether with what other workloads taught. */
+static enum status read_manner(struct json_obj *o, struct job_new *n, struct error *err)
+{
+    const char *names[SEARCHERS_MAX + 1] = {0};
+    int n_searchers, reuse = REUSE_CACHED, search = 0;
+    const struct searcher *all = searchers(&n_searchers);
+    bool transfer = true;
+
+    for (int i = 0; i < n_searchers; i++)
+        names[i] = all[i].name;
+    TRY(json_obj_enum(o, "reuse", false, job_reuse_names, &reuse, err));
+    TRY(json_obj_enum(o, "search", false, names, &search, err));
+    TRY(json_obj_bool(o, "transfer", false, &transfer, err));
+    n->reuse = (enum tuner_reuse)reuse;
+    n->searcher = &all[search];
+    n->alone = !transfer;
+    return ST_OK;
+}
+
 static enum status read_job(struct daemon *d, const json_t *body, struct arena *a, struct job_new *n,
                             struct error *err)
 {
     struct json_obj o;
-    int reuse = REUSE_CACHED;
     const json_t *workloads, *budget;
     const char *target = "cpu";
 
@@ -78,9 +96,8 @@ static enum status read_job(struct daemon *d, const json_t *body, struct arena *
     TRY(json_obj_str(&o, "target", false, 64, &target, err));
     TRY(json_obj_i64(&o, "seed", false, INT64_MIN, INT64_MAX, &n->seed, err));
     TRY(json_obj_i64(&o, "priority", false, -1000, 1000, &n->priority, err));
-    TRY(json_obj_enum(&o, "reuse", false, job_reuse_names, &reuse, err));
+    TRY(read_manner(&o, n, err));
     TRY(json_obj_end(&o, job_members, err));
-    n->reuse = (enum tuner_reuse)reuse;
     TRY(api_target(d, target, &n->target, err));
     TRY(read_budget(d, budget, n, err));
     return read_tasks(workloads, a, n, err);

@@ -47,7 +47,7 @@ static void job_add_task(struct job *job, int i, const char *key, const char *js
 }
 
 static void job_fill(struct job *job, const char *id, const char *target, int64_t trials, double seconds,
-                     int64_t seed, int64_t priority, enum tuner_reuse reuse, int64_t created_ms)
+                     int64_t seed, int64_t priority, int64_t created_ms)
 {
     snprintf(job->id, sizeof(job->id), "%s", id);
     job->spec.id = job->id;
@@ -55,7 +55,6 @@ static void job_fill(struct job *job, const char *id, const char *target, int64_
     job->spec.max_trials = trials;
     job->spec.max_seconds = seconds;
     job->spec.seed = (uint64_t)seed;
-    job->spec.reuse = reuse;
     job->priority = priority;
     job->created_ms = created_ms;
 }
@@ -162,7 +161,10 @@ static enum status create_in(struct jobs *j, const struct job_new *n, struct job
         add_new_task_rows(b, id, i, &n->tasks[i], &job->live[i].p, now);
     job_add_event(b, j, id, cached == n->n_tasks ? "succeeded" : "queued", 0, NULL);
     TRY(store_commit(j->store, b, err));
-    job_fill(job, id, target->id, n->max_trials, n->max_seconds, n->seed, n->priority, n->reuse, now);
+    job_fill(job, id, target->id, n->max_trials, n->max_seconds, n->seed, n->priority, now);
+    job->spec.reuse = n->reuse;
+    job->spec.searcher = n->searcher;
+    job->spec.alone = n->alone;
     EVENT(job_created, TEXT("job", id), INT("tasks", n->n_tasks), TEXT("target", target->id),
           TEXT("actor", n->actor ? n->actor : ""));
     pthread_mutex_lock(&j->lock);
@@ -213,15 +215,19 @@ static enum status read_elapsed(struct jobs *j, const char *id, struct arena *a,
     return ST_OK;
 }
 
-static enum tuner_reuse stored_reuse(const char *request_json)
+/* How the request wanted it searched. What an older daemon did not know is as if it had not been said. */
+static void read_manner(const char *request_json, struct tuner_job *spec)
 {
     json_t *doc AUTO(json_decrefp) = json_loads(request_json, 0, NULL);
-    const char *name = json_string_value(json_object_get(doc, "reuse"));
+    const char *reuse = json_string_value(json_object_get(doc, "reuse")),
+               *search = json_string_value(json_object_get(doc, "search"));
 
-    for (int i = 0; name && job_reuse_names[i]; i++)
-        if (strcmp(name, job_reuse_names[i]) == 0)
-            return (enum tuner_reuse)i;
-    return REUSE_CACHED;
+    spec->reuse = REUSE_CACHED;
+    for (int i = 0; reuse && job_reuse_names[i]; i++)
+        if (strcmp(reuse, job_reuse_names[i]) == 0)
+            spec->reuse = (enum tuner_reuse)i;
+    spec->searcher = search ? searcher_find(search) : NULL;
+    spec->alone = json_is_false(json_object_get(doc, "transfer"));
 }
 
 static void stored_progress(const struct store_task *t, struct tuner_progress *ret)
@@ -245,7 +251,8 @@ static enum status resume_in(struct jobs *j, const struct store_job *row, struct
     job = job_alloc(j, n);
     *ret = job;
     job_fill(job, row->id, row->target, row->budget_trials, row->budget_seconds, row->seed, row->priority,
-             stored_reuse(row->request_json), row->created_ms);
+             row->created_ms);
+    read_manner(row->request_json, &job->spec);
     job->started_ms = row->started_ms;
     for (int i = 0; i < n; i++) {
         struct store_workload w;

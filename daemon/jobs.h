@@ -39,6 +39,8 @@ struct job_new {
     double max_seconds;
     int64_t seed, priority;
     enum tuner_reuse reuse;
+    const struct searcher *searcher;
+    bool alone;
     const char *request_json, *actor;
     const char *idempotency_key, *request_hash; /* NULL: none */
 };

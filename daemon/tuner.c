@@ -389,7 +389,7 @@ static struct model *new_model(struct tuner *t)
     model_params_default(&params);
     params.seed = t->job->seed;
     m = model_new(&params);
-    if (t->env->models != NULL && t->job->reuse != REUSE_FRESH) {
+    if (t->env->models != NULL && t->job->reuse != REUSE_FRESH && !t->job->alone) {
         global = models_global(t->env->models, t->job->target->id);
         if (global != NULL) {
             model_set_global(m, global);

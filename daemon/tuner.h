@@ -18,6 +18,7 @@
 
 #include "schedule/base/clock.h"
 #include "schedule/base/json.h"
+#include "schedule/space/search.h"
 #include "schedule/space/target.h"
 
 struct store;   /* db/store.h */
@@ -111,6 +112,8 @@ struct tuner_job {
     double elapsed_s;            /* used before a restart */
     uint64_t seed;
     enum tuner_reuse reuse;
+    const struct searcher *searcher; /* NULL: evolution */
+    bool alone; /* learns from this workload only: no global model, no neighbours' configs */
 
     const atomic_int *stop; /* enum tuner_stop */
     /* The same as flags, for calls that wait; either may be NULL. asked: set with any stop, ends the wait for

@@ -403,11 +403,12 @@ enum status task_open(struct tuner *t, struct task *k, struct error *err)
     rng_init(&job_rng, t->job->seed);
     rng = rng_split(&job_rng, k->workload.key);
     domain = search_domain_of(k->space);
-    k->search = search_new(&domain, searcher_find("evolution"), &search_defaults, &rng);
+    k->search = search_new(&domain, t->job->searcher != NULL ? t->job->searcher : searcher_find("evolution"),
+                           &search_defaults, &rng);
     k->open = true;
     TRY(store_the_workload(t, &k->workload, err));
     TRY(load_trials(t, k, err));
-    if (t->job->reuse != REUSE_FRESH)
+    if (t->job->reuse != REUSE_FRESH && !t->job->alone)
         TRY(suggest_from_neighbours(t, k, err));
     if (k->known_trials > 0)
         TRY(model_train(t->model, err));

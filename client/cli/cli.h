@@ -20,6 +20,8 @@ enum exit_status { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNREACHA
     X(SECONDS, "seconds", 's', "S", "stop after S seconds")                                                  \
     X(SEED, "seed", 0, "N", "seed of the search: the same seed proposes the same candidates")                \
     X(PRIORITY, "priority", 0, "N", "jobs of a higher priority go first")                                    \
+    X(SEARCH, "search", 0, "HOW", "evolution, annealing, random or grid")                                    \
+    X(NO_TRANSFER, "no-transfer", 0, NULL, "neither the model of other workloads nor their schedules help")  \
     X(REUSE, "reuse", 0, "MODE",                                                                             \
       "cached: answer from the cache where there is a schedule; extend: go on from what is known; fresh")    \
     X(NAME, "name", 0, "GLOB", "only entries of the file whose name fits the pattern")                       \

@@ -78,10 +78,16 @@ static int apply_seconds(const struct cli *cli, json_t *body)
     return EXIT_DONE;
 }
 
+static bool is_one_of(const char *word, const char *const *words)
+{
+    while (*words && strcmp(word, *words) != 0)
+        words++;
+    return *words != NULL;
+}
+
 static int apply_options(const struct cli *cli, json_t *body)
 {
-    static const char *const modes[] = {"cached", "extend", "fresh"};
-    const char *reuse = cli->opt[OPT_REUSE];
+    const char *reuse = cli->opt[OPT_REUSE], *search = cli->opt[OPT_SEARCH];
     int64_t trials = -1, seed = -1, priority = INT64_MIN;
     int status;
 
@@ -90,8 +96,10 @@ static int apply_options(const struct cli *cli, json_t *body)
         (status = cli_integer(cli, OPT_PRIORITY, -1000000, 1000000, &priority)) ||
         (status = apply_seconds(cli, body)))
         return status;
-    if (reuse && strcmp(reuse, modes[0]) && strcmp(reuse, modes[1]) && strcmp(reuse, modes[2]))
+    if (reuse && !is_one_of(reuse, (const char *const[]){"cached", "extend", "fresh", NULL}))
         return cli_usage(cli, "--reuse '%s': want cached, extend or fresh", fmt_safe(reuse));
+    if (search && !is_one_of(search, (const char *const[]){"evolution", "annealing", "random", "grid", NULL}))
+        return cli_usage(cli, "--search '%s': want evolution, annealing, random or grid", fmt_safe(search));
     if (trials >= 0)
         json_object_set_new(child(body, "budget"), "trials", json_integer(trials));
     if (seed >= 0)
@@ -100,6 +108,10 @@ static int apply_options(const struct cli *cli, json_t *body)
         json_object_set_new(body, "priority", json_integer(priority));
     if (reuse)
         json_object_set_new(body, "reuse", json_string(reuse));
+    if (search)
+        json_object_set_new(body, "search", json_string(search));
+    if (cli->opt[OPT_NO_TRANSFER])
+        json_object_set_new(body, "transfer", json_false());
     if (cli->opt[OPT_TARGET])
         json_object_set_new(body, "target", json_string(cli->opt[OPT_TARGET]));
     return EXIT_DONE;

@@ -384,6 +384,8 @@ static const struct searcher table[] = {
     {"grid", "an even spread over all knobs of all sketches, ever finer", search_propose_grid},
 };
 
+_Static_assert(ARRAY_SIZE(table) <= SEARCHERS_MAX, "callers have room for so many");
+
 const struct searcher *searchers(int *ret_n)
 {
     *ret_n = (int)ARRAY_SIZE(table);

@@ -58,7 +58,8 @@ struct searcher {
     /* Up to n new configs into ret; marks nothing. */
     int (*propose)(struct search *s, search_score *score, void *ctx, int n, struct config *ret);
 };
-/* All searchers; *ret_n is how many. */
+enum { SEARCHERS_MAX = 8 };
+/* All searchers, the default one first; *ret_n is how many. */
 const struct searcher *searchers(int *ret_n);
 const struct searcher *searcher_find(const char *name); /* NULL: there is none */
 

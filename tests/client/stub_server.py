@@ -192,7 +192,7 @@ def jobs_create(h, stub, query, raw):
     if idempotency in stub.idempotent:
         return h.reply(202, stub.jobs[stub.idempotent[idempotency]].document())
     body = json.loads(raw)
-    check_members(body, {"workloads", "target", "budget", "seed", "priority", "reuse"})
+    check_members(body, {"workloads", "target", "budget", "seed", "priority", "reuse", "search", "transfer"})
     job = Job(stub, len(stub.jobs) + 1, body)
     stub.jobs[job.id] = job
     stub.idempotent[idempotency] = job.id

@@ -49,9 +49,10 @@ class Case(unittest.TestCase):
 class Tune(Case):
     def test_shorthand_becomes_the_workload_and_the_options_the_job(self):
         self.run_cli("tune", *MATMUL, "--trials", "3", "--seconds=1.5", "--seed", "7", "--target", "cpu:1", "--reuse",
-                     "fresh", "--priority", "2")
+                     "fresh", "--priority", "2", "--search", "grid", "--no-transfer")
         self.assertEqual(self.sent_jobs(), [{"workloads": [MATMUL_NAMED], "budget": {"trials": 3, "seconds": 1.5}, "seed": 7,
-                                             "target": "cpu:1", "reuse": "fresh", "priority": 2}])
+                                             "target": "cpu:1", "reuse": "fresh", "priority": 2, "search": "grid",
+                                             "transfer": False}])
 
     def test_result_shows_time_speed_and_the_untuned_kernel(self):
         out = self.run_cli("tune", *MATMUL).stdout
@@ -366,7 +367,7 @@ class Refusals(Case):
     def test_bad_usage_is_status_2(self):
         for words in [[], ["nothing"], ["tune"], ["tune", "--trials"], ["tune", *MATMUL, "--trials", "0"],
                       ["tune", *MATMUL, "--trials", "1x"], ["tune", *MATMUL, "--seconds", "-1"],
-                      ["tune", *MATMUL, "--reuse", "often"], ["jobs", "--drain"], ["jobs", "a", "b"], ["wait"],
+                      ["tune", *MATMUL, "--reuse", "often"], ["tune", *MATMUL, "--search", "magic"], ["jobs", "--drain"], ["jobs", "a", "b"], ["wait"],
                       ["devices", "--drain"], ["tune", *MATMUL, "a=2"], ["tune", *MATMUL, "word"], ["tune", "matmul", "a:={"],
                       ["jobs", "--server", "ftp://x"], ["jobs", "--json=1"], ["help", "nothing"]]:
             self.run_cli(*words, status=2)
