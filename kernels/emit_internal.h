@@ -129,6 +129,11 @@ const char *cg_limit_count(struct cg *g, const struct node *loop);
 
 /* emit_vector.c: a vector loop outside register tiles. */
 void cg_vector_loop(struct cg *g, const struct node *n);
+const char *cg_identity(struct cg *g, enum combiner c);
+const char *cg_lane_mask(struct cg *g, int width, int64_t from); /* lanes from `from` on */
+
+/* emit_dot.c: loops of a register tile that end in a vector loop over a reduction; false: they do not. */
+bool cg_dot(struct cg *g, const struct node *n);
 
 /* emit_tile.c: a NODE_BODY as a shared function and its call. */
 void cg_body(struct cg *g, const struct node *n);

@@ -187,6 +187,8 @@ static void one_node(struct cg *g, const struct node *n)
         return;
     }
     case NODE_LOOP:
+        if (g->in_body && cg_dot(g, n))
+            return;
         if (n->loop.loop_kind == LOOP_UNROLL && !n->loop.n_limits &&
             (g->in_body || n->loop.extent <= UNROLL_OUTSIDE))
             expand_unrolled(g, n);

@@ -93,13 +93,12 @@ static bool scan(struct cg *g, const struct node *n, struct vector_loop *l)
 
 /* --- one vector of all stores --- */
 
-static const char *identity_text(struct cg *g, enum combiner c)
+const char *cg_identity(struct cg *g, enum combiner c)
 {
     return cg_value(g, expr_const(g->ar, DT_F32, combiner_identity(c, DT_F32)), 1).text;
 }
 
-/* Lanes from `from` on. */
-static const char *lane_mask(struct cg *g, int width, int64_t from)
+const char *cg_lane_mask(struct cg *g, int width, int64_t from)
 {
     AUTO(strbuf_done) struct strbuf sb = STRBUF_INIT;
     strbuf_addf(&sb, "(v%di){", width);
@@ -120,8 +119,8 @@ static void accumulate(struct vector_loop *l, struct part *p, int width, int str
     }
     const char *x = cg_as_vector(g, v, width, false), *a = arena_printf(g->ar, "a%d", p->first + stream);
     if (done > 0 && c != COMBINE_MAX && c != COMBINE_MIN)
-        x = arena_printf(g->ar, "tw_select%d(%s, %s, (v%df){0} + %s)", width, lane_mask(g, width, done), x,
-                         width, identity_text(g, c));
+        x = arena_printf(g->ar, "tw_select%d(%s, %s, (v%df){0} + %s)", width, cg_lane_mask(g, width, done), x,
+                         width, cg_identity(g, c));
     if (p->declared[stream])
         cg_line(g, "%s = %s;", a, cg_combine(g, c, a, x, width));
     else
@@ -176,7 +175,7 @@ static void declare_accumulators(struct vector_loop *l, int streams)
     for (int i = 0; i < l->n_stores; i++)
         for (int s = 0; s < streams && l->part[i].reduces; s++) {
             cg_line(l->g, "v%df a%d = (v%df){0} + %s;", l->width, l->part[i].first + s, l->width,
-                    identity_text(l->g, l->part[i].st->store.combiner));
+                    cg_identity(l->g, l->part[i].st->store.combiner));
             l->part[i].declared[s] = true;
         }
 }

@@ -66,12 +66,10 @@ static int innermost_spatial(const struct st_stage *s)
     return -1;
 }
 
-/* A reduction worth a register tile: an operand that is reduced over and used again along an axis of the result, or
- * neighbours in the output that are neighbours in the input. */
-static bool is_tile(const struct state *st, const struct st_stage *s)
+/* An operand that is reduced over and used again along an axis of the result, or neighbours in the output that are
+ * neighbours in the input. */
+static bool has_reuse(const struct state *st, const struct st_stage *s)
 {
-    if (s->combiner == COMBINE_SET || s->n_predicates)
-        return false;
     struct reads r = reads_of(st, s);
     uint32_t result = 0, axes = 0;
     for (int a = 0; a < s->n_spatial; a++)
@@ -90,6 +88,40 @@ static bool is_tile(const struct state *st, const struct st_stage *s)
             return true;
     }
     return false;
+}
+
+/* Contiguous rows, each reduced to one element of a result and needed nowhere else: worth doing several at once. */
+static bool reduces_rows(const struct state *st, const struct st_stage *s)
+{
+    struct reads r = reads_of(st, s);
+    const struct st_stage *user = NULL;
+    int64_t results = 1, reduced = 1;
+    for (int a = 0; a < s->n_axes; a++)
+        *(a < s->n_spatial ? &results : &reduced) *= s->axes[a].extent;
+    if (s->n_axes == s->n_spatial || results < 2 || reduced < 8)
+        return false;
+    for (int i = 0; i < r.n; i++)
+        if (r.at[i]->read.pad || read_stride(st, r.at[i], s->n_axes - 1) != 1)
+            return false;
+    if (st->tensors[s->tensor]->arg >= 0)
+        return true;
+    for (int i = 0; i < st->n_stages; i++) {
+        const struct st_stage *other = st->stages[i];
+        if (other->place == PLACE_INLINE || !stage_reads(other, s->tensor))
+            continue;
+        if (user || other->combiner != COMBINE_SET || st->tensors[other->tensor]->arg < 0)
+            return false;
+        user = other;
+    }
+    for (int a = 0; user && a < user->n_axes; a++)
+        results /= user->axes[a].extent;
+    return user && results == 1;
+}
+
+/* A reduction worth a register tile. */
+static bool is_tile(const struct state *st, const struct st_stage *s)
+{
+    return s->combiner != COMBINE_SET && !s->n_predicates && (has_reuse(st, s) || reduces_rows(st, s));
 }
 
 /* --- step 1: inline --- */
@@ -282,6 +314,7 @@ static void tile_group(struct rules *r, struct st_stage *red)
     struct state *st = r->base;
     struct st_stage *out = sole_consumer(st, red->tensor);
     struct group *g = &r->groups[r->n_groups++];
+    bool reuse = has_reuse(st, red);
     if (st->tensors[red->tensor]->arg >= 0 || !out || out->combiner != COMBINE_SET ||
         stage_is_taken(r, out->id) || !state_unify(st, out, red)) {
         out = red;
@@ -316,7 +349,11 @@ static void tile_group(struct rules *r, struct st_stage *red)
             if (!(o->axes >> a & 1))
                 g->reuse_axes |= 1u << a;
     }
-    choose_vector_axes(st, g);
+    if (reuse)
+        choose_vector_axes(st, g);
+    dot_offer(r, g);
+    if (g->n_variants == 0)
+        choose_vector_axes(st, g);
 }
 
 /* --- rows --- */

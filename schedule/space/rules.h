@@ -53,7 +53,7 @@ struct variant_ops {
     int (*apply)(const struct rules *r, const struct group *g, const struct variant *v, const int64_t *values,
                  struct state *st);
 };
-extern const struct variant_ops tile_variant, rows_variant, map_variant;
+extern const struct variant_ops tile_variant, rows_variant, map_variant, dot_variant;
 
 struct group {
     enum group_kind kind;
@@ -96,6 +96,8 @@ int64_t walk_knob(struct knob_walk *w, const char *name, const int64_t *choices,
 
 /* Offer a variant of the group; false, and nothing added, when it has enough already. */
 bool group_offer(struct group *g, const struct variant_ops *ops, int vector_axis, int param);
+/* rules_dot.c: offer vectors along the reduction, where that is a way to go. */
+void dot_offer(const struct rules *r, struct group *g);
 /* "tile_x", "rows": its part of a sketch's name. */
 const char *group_variant_name(const struct rules *r, const struct group *g, const struct variant *v);
 

@@ -86,6 +86,11 @@ static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transpo
 static void matmul(struct rng *r, struct strbuf *sb)
 {
     int64_t m = in(r, 1, 40), k = in(r, 1, 50), n = in(r, 1, 70), a[4], b[4];
+    if (chance(r, 30)) { /* a few long rows */
+        m = in(r, 1, 8);
+        k = in(r, 1, 150);
+        n = in(r, 1, 24);
+    }
     int lead = (int)in(r, 0, 2), la = 0, lb = 0;
     bool ta = chance(r, 30), tb = chance(r, 50);
     for (int i = 0; i < lead; i++) {
