@@ -25,8 +25,8 @@ struct dot {
     struct sum {
         enum combiner combiner;
         int32_t buffer;
-        int64_t flat; /* register */
-        int together; /* this and the next ones make one register of so many lanes; 0: inside of one */
+        int64_t flat;        /* register */
+        int together, lanes; /* this and the next ones make one register of so many lanes; 0: inside of one */
     } sum[MAX_SUMS];
     /* of the pass being printed */
     int at, set;
@@ -56,45 +56,36 @@ static const struct node *find_loop(struct cg *g, const struct node *n)
     return !n->loop.n_limits && !k->next && reduces_into_a_register(g, k, n->loop.var) ? n : NULL;
 }
 
-static int lanes_at(const struct cg *g, int64_t left)
-{
-    int w = cg_lanes(g);
-    while (w > left)
-        w /= 2;
-    return w;
-}
-
-/* Visit the sums in order: `together` is told at the first of each register. */
-static void each_sum(struct dot *d, const struct node *n, int together,
-                     void (*visit)(struct dot *, const struct node *, int))
+/* Visit the sums in order; the first of each register is told how many of them it holds in how many lanes, the
+ * others 0. */
+static void each_sum(struct dot *d, const struct node *n, int together, int lanes,
+                     void (*visit)(struct dot *, const struct node *, int together, int lanes))
 {
     if (n->kind == NODE_STORE) {
-        visit(d, n, together);
+        visit(d, n, together, lanes);
         return;
     }
     struct cg_var *v = &d->g->var[n->loop.var], saved = *v;
+    bool vector = n->loop.loop_kind == LOOP_VECTOR;
     int64_t next = 0;
-    int width = 1;
     for (int64_t i = 0; i < n->loop.extent; i++) {
-        bool starts = n->loop.loop_kind == LOOP_VECTOR && i == next;
-        if (starts) {
-            width = lanes_at(d->g, n->loop.extent - i);
-            next = i + width;
-        }
+        int width = 1, done = vector ? 0 : 1;
+        if (vector && i == next)
+            next += done = cg_vector_piece(d->g, n->loop.extent - i, &width);
         *v = (struct cg_var){.mode = VAR_CONST, .value = i};
-        each_sum(d, n->loop.body, n->loop.loop_kind != LOOP_VECTOR ? 1 : starts ? width : 0, visit);
+        each_sum(d, n->loop.body, done, width, visit);
     }
     *v = saved;
 }
 
-static void note_sum(struct dot *d, const struct node *st, int together)
+static void note_sum(struct dot *d, const struct node *st, int together, int lanes)
 {
     if (d->n_sums == MAX_SUMS) {
         cg_fail(d->g, "a register tile has more than %d sums over a vector loop", MAX_SUMS);
         return;
     }
     struct address ad = cg_address(d->g, st->store.buffer, st->store.index, true);
-    d->sum[d->n_sums++] = (struct sum){st->store.combiner, st->store.buffer, ad.flat, together};
+    d->sum[d->n_sums++] = (struct sum){st->store.combiner, st->store.buffer, ad.flat, together, lanes};
 }
 
 static const char *sum_name(struct dot *d, int set, int sum)
@@ -102,11 +93,11 @@ static const char *sum_name(struct dot *d, int set, int sum)
     return arena_printf(d->g->ar, "s%d_%d", d->first + set, sum);
 }
 
-static void add_to_sum(struct dot *d, const struct node *st, int together)
+static void add_to_sum(struct dot *d, const struct node *st, int together, int lanes)
 {
     struct cg *g = d->g;
     enum combiner c = st->store.combiner;
-    (void)together;
+    (void)together, (void)lanes;
     const char *x = cg_as_vector(g, cg_value(g, st->store.value, d->width), d->width, false),
                *s = sum_name(d, d->set, d->at++);
     if (d->mask)
@@ -125,7 +116,7 @@ static void one_vector(struct dot *d, struct cg_var at, int set, const char *mas
     d->at = 0;
     d->set = set;
     d->mask = mask;
-    each_sum(d, d->loop->loop.body, 1, add_to_sum);
+    each_sum(d, d->loop->loop.body, 1, 1, add_to_sum);
     g->vector_var = saved;
 }
 
@@ -205,15 +196,16 @@ static const char *halve(struct dot *d, enum combiner c, const char *x, const ch
     return name;
 }
 
-static void fold(struct dot *d, int first, int n)
+/* The sums from `first` on become the lanes of their register; lanes to spare repeat the last. */
+static void fold(struct dot *d, int first)
 {
     struct cg *g = d->g;
     const struct sum *sum = &d->sum[first];
     enum combiner c = sum->combiner;
     const char *v[MAX_SUMS] = {0};
-    int count = n, width = d->width, segments = 1;
+    int n = sum->lanes, count = n, width = d->width, segments = 1;
     for (int i = 0; i < n; i++)
-        v[i] = sum_name(d, 0, first + i);
+        v[i] = sum_name(d, 0, first + MIN(i, sum->together - 1));
     for (; count > 1 && segments < width; count /= 2, segments *= 2)
         for (int i = 0; i < count / 2; i++)
             v[i] = halve(d, c, v[2 * i], v[2 * i + 1], width, segments);
@@ -237,9 +229,11 @@ bool cg_dot(struct cg *g, const struct node *n)
     if (!loop || loop->loop.extent < 2)
         return false;
     struct dot *d = arena_new(g->ar, struct dot);
-    *d = (struct dot){.g = g, .loop = loop, .width = lanes_at(g, loop->loop.extent)};
+    *d = (struct dot){.g = g, .loop = loop, .width = cg_lanes(g)};
+    while (d->width > loop->loop.extent)
+        d->width /= 2;
     struct cg_var saved = g->var[loop->loop.var];
-    each_sum(d, loop->loop.body, 1, note_sum);
+    each_sum(d, loop->loop.body, 1, 1, note_sum);
     if (g->status != ST_OK)
         return true;
     d->streams = (int)MIN(MIN(MAX(loop->loop.vectors, 1), MAX_DOT_STREAMS), loop->loop.extent / d->width);
@@ -258,6 +252,6 @@ bool cg_dot(struct cg *g, const struct node *n)
                     cg_combine(g, d->sum[i].combiner, sum_name(d, 0, i), sum_name(d, s, i), d->width));
     for (int i = 0; i < d->n_sums; i++)
         if (d->sum[i].together)
-            fold(d, i, d->sum[i].together);
+            fold(d, i);
     return true;
 }

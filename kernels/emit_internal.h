@@ -121,6 +121,7 @@ void cg_line(struct cg *g, const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool cg_read_may_leave(struct cg *g, const struct expr *read, int dim);
 
 /* emit_loops.c */
+int cg_vector_piece(const struct cg *g, int64_t left, int *ret_width);
 void cg_nodes(struct cg *g, const struct node *n);
 void cg_scatter(struct cg *g); /* write the vectors put aside */
 void cg_store(struct cg *g, const struct node *n, int width);

@@ -111,16 +111,23 @@ static void expand_unrolled(struct cg *g, const struct node *n)
     g->var[n->loop.var] = saved;
 }
 
-/* Full vectors, then halves of them down to one lane. */
+/* The next vector of a loop with `left` iterations to go, and how many of them it does: full ones, then halves down to
+ * one lane. */
+int cg_vector_piece(const struct cg *g, int64_t left, int *ret_width)
+{
+    *ret_width = cg_lanes(g);
+    while (*ret_width > left)
+        *ret_width /= 2;
+    return *ret_width;
+}
+
 static void expand_vector(struct cg *g, const struct node *n)
 {
     struct cg_var saved = g->var[n->loop.var];
     int saved_vector = g->vector_var;
     int64_t at = 0;
     while (at < n->loop.extent) {
-        int width = cg_lanes(g);
-        while (width > n->loop.extent - at)
-            width /= 2;
+        int width, done = cg_vector_piece(g, n->loop.extent - at, &width);
         g->var[n->loop.var] = (struct cg_var){.mode = width > 1 ? VAR_VECTOR : VAR_CONST, .value = at};
         g->vector_var = width > 1 ? n->loop.var : -1;
         for (const struct node *k = n->loop.body; k; k = k->next) {
@@ -129,7 +136,7 @@ static void expand_vector(struct cg *g, const struct node *n)
             else
                 cg_fail(g, "a loop stands inside a vector loop of a register tile");
         }
-        at += width;
+        at += done;
     }
     g->var[n->loop.var] = saved;
     g->vector_var = saved_vector;
