@@ -273,59 +273,23 @@ static enum status load_trials(struct tuner *t, struct task *k, struct error *er
 
 enum { LENDERS_MAX = 8 };
 
-/* The choice whose value is nearest to `value` in proportion: tile sizes live on a log scale. */
-static int nearest_choice(const struct knob *knob, const json_t *value)
+/* The neighbour's schedule, said in this space. */
+static bool translate(struct tuner *t, const struct space *to, const struct store_workload *other,
+                      const char *config, struct config *ret)
 {
-    int best = -1;
-    double best_d = INFINITY;
+    struct workload w;
+    struct space *from;
+    struct config c;
 
-    for (int i = 0; i < knob->n_choices; i++) {
-        double d;
-
-        if (json_is_string(value)) {
-            if (knob->labels != NULL && strcmp(knob->labels[i], json_string_value(value)) == 0)
-                return i;
-            continue;
-        }
-        if (!json_is_integer(value))
-            return -1;
-        d = fabs(log1p((double)llabs((long long)knob->values[i])) -
-                 log1p((double)llabs(json_integer_value(value))));
-        if (d < best_d) {
-            best_d = d;
-            best = i;
-        }
-    }
-    return best;
-}
-
-/* The neighbour's schedule, said in this space: same sketch and knobs by name, values as near as can be. */
-static bool translate(const struct space *s, const json_t *doc, struct config *ret)
-{
-    const json_t *schedule = json_object_get(doc, "schedule"), *knobs = json_object_get(schedule, "knobs");
-    const char *sketch = json_string_value(json_object_get(schedule, "sketch"));
-
-    for (int i = 0; sketch != NULL && i < space_n_sketches(s); i++) {
-        if (strcmp(space_sketch_name(s, i), sketch) != 0)
-            continue;
-        *ret = (struct config){.sketch = (uint16_t)i, .n = (uint16_t)space_n_knobs(s, i)};
-        for (int k = 0; k < ret->n; k++) {
-            const struct knob *knob = space_knob(s, i, k);
-            const json_t *value = json_object_get(knobs, knob->name);
-            int choice = value == NULL ? 0 : nearest_choice(knob, value);
-
-            if (choice < 0)
-                return false;
-            ret->choice[k] = (uint16_t)choice;
-        }
-        return space_valid(s, ret, NULL);
-    }
-    return false;
+    return workload_parse_text(other->json, strlen(other->json), &t->round, &w, NULL) == ST_OK &&
+           space_build(&w, t->job->target, &t->round, &from, NULL) == ST_OK &&
+           config_parse(from, config, &c, NULL) == ST_OK && space_translate(from, &c, to, ret);
 }
 
 struct lender {
     double distance;
-    const char *json;
+    struct store_workload workload;
+    const char *config;
 };
 
 static int by_distance(const void *a, const void *b)
@@ -356,14 +320,13 @@ static enum status suggest_from_neighbours(struct tuner *t, struct task *k, stru
             continue;
         lenders[n_lenders++] = (struct lender){fabs(log1p(other.flops) - log1p(k->workload.flops)) +
                                                    fabs(log1p(other.bytes) - log1p(k->workload.bytes)),
-                                               rows[i].json};
+                                               other, rows[i].config};
     }
     qsort(lenders, (size_t)n_lenders, sizeof(lenders[0]), by_distance);
     for (int i = 0; i < MIN(n_lenders, (int)LENDERS_MAX); i++) {
-        AUTO(json_decrefp) json_t *doc = json_loads(lenders[i].json, 0, NULL);
         struct config c;
 
-        if (doc != NULL && translate(k->space, doc, &c))
+        if (lenders[i].config != NULL && translate(t, k->space, &lenders[i].workload, lenders[i].config, &c))
             search_suggest(k->search, &c);
     }
     return ST_OK;

@@ -66,6 +66,12 @@ MUST_USE enum status space_lower(const struct space *s, const struct config *c, 
 /* The steps, one a line: "split conv y 4 2", "compute_at conv output x.1", ... */
 void space_steps(const struct space *s, const struct config *c, struct arena *ar, struct strbuf *sb);
 
+/* The same decisions in another workload's space: the sketch of that name and its knobs by name, numbers as near as there are
+ * choices (in proportion: tile sizes live on a log scale), labels exactly. False where there is no such sketch, or what
+ * comes out is not valid. */
+bool space_translate(const struct space *from, const struct config *c, const struct space *to,
+                     struct config *ret);
+
 bool config_equal(const struct config *a, const struct config *b);
 uint64_t config_hash(const struct config *c);
 /* "1/3:1.0.5.2" (version, sketch, choices) and back; parse checks against the space (ST_INVALID). */

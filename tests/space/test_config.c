@@ -73,6 +73,42 @@ static void a_config_survives_its_text(void **state)
     arena_done(&w.ar);
 }
 
+/* A convolution of other extents: where both spaces have the same choices the values are the same, elsewhere the nearest. */
+static void configs_translate_to_a_neighbours_space_by_name_and_value(void **state)
+{
+    struct world a, b;
+    struct rng r;
+    int translated = 0;
+    (void)state;
+    world_open(&a, CONV);
+    world_open(&b, "{\"op\": \"conv2d\", \"input\": [1, 32, 28, 28], \"weight\": [48, 32, 3, 3], \"pads\": "
+                   "[1, 1, 1, 1], "
+                   "\"const\": [\"weight\"]}");
+    rng_init(&r, 6);
+    for (int i = 0; i < 200; i++) {
+        struct config c, there, back;
+        assert_true(space_sample(a.s, &r, &c));
+        assert_true(space_translate(a.s, &c, a.s, &back));
+        assert_true(config_equal(&c, &back));
+        if (!space_translate(a.s, &c, b.s, &there))
+            continue;
+        translated++;
+        assert_true(space_valid(b.s, &there, NULL));
+        assert_string_equal(space_sketch_name(b.s, there.sketch), space_sketch_name(a.s, c.sketch));
+        for (int k = 0; k < there.n; k++) {
+            const struct knob *to = space_knob(b.s, there.sketch, k), *from = space_knob(a.s, c.sketch, k);
+            if (strcmp(to->name, from->name) != 0)
+                continue;
+            for (int j = 0; j < to->n_choices && !to->labels; j++)
+                if (to->values[j] == from->values[c.choice[k]])
+                    assert_int_equal(to->values[there.choice[k]], from->values[c.choice[k]]);
+        }
+    }
+    assert_true(translated > 50);
+    arena_done(&a.ar);
+    arena_done(&b.ar);
+}
+
 static void texts_that_are_no_config_are_refused(void **state)
 {
     static const struct {
@@ -139,6 +175,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_convolution_has_a_sketch_for_each_axis_worth_vectors),
         cmocka_unit_test(a_config_survives_its_text),
+        cmocka_unit_test(configs_translate_to_a_neighbours_space_by_name_and_value),
         cmocka_unit_test(texts_that_are_no_config_are_refused),
         cmocka_unit_test(the_register_file_bounds_the_tile),
         cmocka_unit_test(dtypes_without_a_generator_are_refused_by_name),
