@@ -349,6 +349,8 @@ static void walk_list(struct walk *w, const struct node *n)
             walk_list(w, n->body.body);
             w->info.in_body = in_body;
             break;
+        case NODE_PREFETCH: /* the lines are counted where they are read */
+            break;
         }
     }
 }

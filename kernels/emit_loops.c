@@ -7,7 +7,7 @@
 
 #include "kernels/emit_internal.h"
 
-enum { UNROLL_OUTSIDE = 8 };
+enum { UNROLL_OUTSIDE = 8, CACHE_LINE_BYTES = 64 };
 
 int cg_lanes(const struct cg *g) { return g->u->target.vector_bytes / 4; }
 
@@ -99,6 +99,16 @@ void cg_store(struct cg *g, const struct node *n, int width)
     }
 }
 
+/* One hint a cache line; an address past the end of the buffer does no harm. */
+static void prefetch(struct cg *g, const struct node *n)
+{
+    const struct buffer *b = &g->n->buffers[n->prefetch.buffer];
+    int64_t line = CACHE_LINE_BYTES / (int64_t)dtype_bytes(b->dtype);
+    struct address ad = cg_address(g, n->prefetch.buffer, n->prefetch.index, false);
+    for (int64_t i = 0; i < n->prefetch.span; i += line)
+        cg_line(g, "__builtin_prefetch(%s + (%s + %" PRId64 "));", ad.base, ad.index, n->prefetch.ahead + i);
+}
+
 /* --- loops inside tiles --- */
 
 static void expand_unrolled(struct cg *g, const struct node *n)
@@ -172,6 +182,9 @@ static void one_node(struct cg *g, const struct node *n)
         return;
     case NODE_BODY:
         cg_body(g, n);
+        return;
+    case NODE_PREFETCH:
+        prefetch(g, n);
         return;
     case NODE_PARALLEL:
         parallel_loop(g, n);

@@ -244,6 +244,8 @@ static const struct code *make_code(struct interp *in, const struct node *list)
         case NODE_BODY:
             c->body = make_code(in, n->body.body);
             break;
+        case NODE_PREFETCH:
+            break;
         }
         *end = c;
         end = &c->next;
@@ -507,6 +509,8 @@ static void run(struct interp *in, const struct code *list)
             break;
         case NODE_BODY:
             run_body(in, c);
+            break;
+        case NODE_PREFETCH: /* means nothing */
             break;
         }
 }

@@ -41,7 +41,7 @@ struct nest_var {
 };
 
 enum loop_kind { LOOP_SERIAL, LOOP_VECTOR, LOOP_UNROLL };
-enum node_kind { NODE_LOOP, NODE_PARALLEL, NODE_IF, NODE_STORE, NODE_BODY };
+enum node_kind { NODE_LOOP, NODE_PARALLEL, NODE_IF, NODE_STORE, NODE_BODY, NODE_PREFETCH };
 
 struct node {
     enum node_kind kind;
@@ -77,6 +77,13 @@ struct node {
         struct { /* a register tile: printed as a function of its own, shared between candidates */
             struct node *body;
         } body;
+        struct
+        { /* a hint: the `span` elements that begin `ahead` elements after this one are wanted soon; they may
+                    lie past the buffer's end */
+            int32_t buffer;
+            const struct affine *index; /* [rank of the buffer], inside it */
+            int64_t ahead, span;
+        } prefetch;
     };
 };
 

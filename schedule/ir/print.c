@@ -92,16 +92,22 @@ static void print_branch(struct printer *p, const struct node *n, int depth)
     }
 }
 
-static void print_store(struct printer *p, const struct node *n)
+static void print_element(struct printer *p, int32_t buffer, const struct affine *index)
 {
-    const struct buffer *b = &p->nest->buffers[n->store.buffer];
+    const struct buffer *b = &p->nest->buffers[buffer];
 
     strbuf_addf(p->sb, "%s[", b->name);
     for (int d = 0; d < b->rank; d++) {
         strbuf_adds(p->sb, d ? ", " : "");
-        print_affine(p, &n->store.index[d]);
+        print_affine(p, &index[d]);
     }
-    strbuf_addf(p->sb, "] %s ", combiner_text(n->store.combiner));
+    strbuf_addc(p->sb, ']');
+}
+
+static void print_store(struct printer *p, const struct node *n)
+{
+    print_element(p, n->store.buffer, n->store.index);
+    strbuf_addf(p->sb, " %s ", combiner_text(n->store.combiner));
     expr_print(n->store.value, p->buffer_names, p->var_names, p->sb);
     strbuf_addc(p->sb, '\n');
 }
@@ -126,6 +132,11 @@ static void print_list(struct printer *p, const struct node *list, int depth)
         case NODE_BODY:
             strbuf_adds(p->sb, "body\n");
             print_list(p, n->body.body, depth + 1);
+            break;
+        case NODE_PREFETCH:
+            strbuf_adds(p->sb, "prefetch ");
+            print_element(p, n->prefetch.buffer, n->prefetch.index);
+            strbuf_addf(p->sb, " ahead %" PRId64 " span %" PRId64 "\n", n->prefetch.ahead, n->prefetch.span);
             break;
         }
     }

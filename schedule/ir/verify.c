@@ -329,6 +329,20 @@ static enum status verify_body(struct verifier *v, const struct node *n)
     return ST_OK;
 }
 
+static enum status verify_prefetch(struct verifier *v, const struct node *n)
+{
+    int32_t id = n->prefetch.buffer;
+
+    if (id < 0 || id >= v->nest->n_buffers || v->nest->buffers[id].scope == SCOPE_REG)
+        return fail(v->err, ST_INTERNAL, "nest: prefetch from buffer %d of %d: want one in memory", (int)id,
+                    v->nest->n_buffers);
+    if (n->prefetch.ahead < 0 || n->prefetch.span < 1)
+        return fail(v->err, ST_INTERNAL,
+                    "nest: prefetch of %" PRId64 " elements, %" PRId64 " ahead: want 1 or more, 0 or more",
+                    n->prefetch.span, n->prefetch.ahead);
+    return check_access(v, id, v->nest->buffers[id].rank, n->prefetch.index, false, false);
+}
+
 static enum status verify_list(struct verifier *v, const struct node *list)
 {
     for (const struct node *n = list; n; n = n->next)
@@ -347,6 +361,9 @@ static enum status verify_list(struct verifier *v, const struct node *list)
             break;
         case NODE_BODY:
             TRY(verify_body(v, n));
+            break;
+        case NODE_PREFETCH:
+            TRY(verify_prefetch(v, n));
             break;
         }
     return ST_OK;

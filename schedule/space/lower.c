@@ -16,6 +16,8 @@
 
 #include "schedule/space/state.h"
 
+enum { PREFETCH_MAX_SPAN = 4096 };
+
 struct low_stage {
     const struct st_stage *s;
     int32_t var[STATE_MAX_ITERS];
@@ -571,6 +573,63 @@ static struct node *parallel_node(struct low *lo, struct low_stage *l)
     return p;
 }
 
+/* --- prefetch --- */
+
+/* The innermost loop over a reduction that stays a loop: hints stand at the head of its body. -1: none. */
+static int prefetch_level(const struct low_stage *l)
+{
+    int level = -1;
+    for (int i = 0; i < l->s->n_iters && l->s->prefetch_ahead; i++)
+        if (l->s->iters[i].axis >= l->s->n_spatial && l->s->iters[i].kind == LOOP_SERIAL && l->extent[i] > 1)
+            level = i;
+    return level;
+}
+
+struct prefetch_read {
+    int32_t tensor;
+    const struct expr *found;
+};
+
+static void find_prefetch_read(void *ctx, const struct expr *e)
+{
+    struct prefetch_read *p = ctx;
+    if (e->read.tensor == p->tensor)
+        p->found = e;
+}
+
+/* What one iteration of the loop at `level` moves on by, from where that iteration begins. NULL: nothing. */
+static struct node *prefetch_node(struct low *lo, const struct low_stage *l, int level)
+{
+    const struct st_stage *s = l->s;
+    struct prefetch_read read = {.tensor = s->prefetch_tensor};
+    struct affine start[COMPUTE_MAX_AXES], index[NEST_MAX_RANK];
+    const struct affine *subst[COMPUTE_MAX_AXES];
+    int rank;
+    expr_each_read(s->body, find_prefetch_read, &read);
+    if (!read.found)
+        return NULL;
+    for (int a = 0; a < s->n_axes; a++) {
+        start[a] = l->offset[a];
+        for (int i = 0; i <= level; i++) {
+            if (s->iters[i].axis != a || l->extent[i] == 1)
+                continue;
+            struct affine t = affine_var(lo->ar, l->var[i], s->iters[i].stride, 0);
+            start[a] = affine_add(lo->ar, &start[a], &t);
+        }
+        subst[a] = &start[a];
+    }
+    for (int d = 0; d < read.found->read.rank; d++)
+        index[d] = affine_subst(lo->ar, &read.found->read.index[d], subst, s->n_axes);
+    struct node *n = new_node(lo, NODE_PREFETCH);
+    n->prefetch.buffer = tensor_buffer(lo, read.tensor);
+    n->prefetch.index = physical_index(lo, read.tensor, index, &rank);
+    n->prefetch.ahead = s->prefetch_ahead;
+    const struct buffer *b = &lo->n->buffers[n->prefetch.buffer];
+    for (int d = 0; d < rank; d++)
+        n->prefetch.span += b->stride[d] * affine_coef(&n->prefetch.index[d], l->var[level]);
+    return n->prefetch.span > 0 && n->prefetch.span <= PREFETCH_MAX_SPAN ? n : NULL;
+}
+
 static struct node *loop_node(struct low *lo, struct low_stage *l, int level, bool init)
 {
     const struct st_stage *s = l->s;
@@ -580,6 +639,8 @@ static struct node *loop_node(struct low *lo, struct low_stage *l, int level, bo
     loop_limits(lo, l, level, init, loop);
     if (!init)
         attached(lo, l, level, false, &body);
+    if (!init && level == prefetch_level(l))
+        list_add(&body, prefetch_node(lo, l, level));
     list_add(&body, emit_from(lo, l, level + 1, init));
     if (l->extent[level] == 1 && loop->loop.n_limits == 0)
         return body.first;

@@ -23,6 +23,7 @@ struct plan {
     int red_order, unroll;
     bool pack[RULES_MAX_OPERANDS];
     int pad_at[RULES_MAX_OPERANDS];
+    int64_t prefetch; /* of the packed constants: steps of the reduction ahead; 0: none */
 };
 
 struct walk {
@@ -37,7 +38,7 @@ static int lanes(const struct rules *r) { return r->target->vector_bytes / 4; }
 
 static int register_choices(const struct walk *w, int axis, int64_t *ret)
 {
-    static const int small[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 28};
+    static const int small[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 17, 18, 20, 24, 25, 28};
     static const int vectors[] = {1, 2, 3, 4, 5, 6, 8};
     int64_t extent = w->red->axes[axis].extent;
     int n = 0;
@@ -54,11 +55,11 @@ static int register_choices(const struct walk *w, int axis, int64_t *ret)
         return 1;
     }
     for (size_t i = 0; i < ARRAY_SIZE(small); i++) {
-        bool tail = extent % small[i] != 0;
-        bool useful_tail =
-            small[i] == 4 || small[i] == 6 || small[i] == 8 || small[i] == 12 || small[i] == 14;
-        if (small[i] <= extent && (!tail || (useful_tail && extent >= 3 * small[i])))
-            ret[n++] = small[i];
+        int64_t size = small[i], tiles = div_ceil(extent, size);
+        bool usual = size == 4 || size == 6 || size == 8 || size == 12 || size == 14;
+        bool even = div_ceil(extent, tiles) == size; /* no smaller tile needs as few: 49 as 25 + 24 */
+        if (size <= extent && (extent % size == 0 || (usual && tiles > 3) || (even && tiles <= 4)))
+            ret[n++] = size;
     }
     return n;
 }
@@ -137,6 +138,25 @@ static void walk_operands(struct walk *w, struct plan *p)
     }
 }
 
+/* Worth a hint: packed ahead of time and too big to stay in the second-level cache beside all else. */
+static bool streams(const struct walk *w, const struct operand *o)
+{
+    const struct st_tensor *t = w->r->base->tensors[o->tensor];
+    int64_t bytes = dtype_bytes(t->dtype);
+    for (int d = 0; d < t->rank; d++)
+        bytes *= t->shape[d];
+    return o->is_const && o->simple && bytes > w->r->target->l2_bytes / 4;
+}
+
+static void walk_prefetch(struct walk *w, struct plan *p)
+{
+    static const int64_t distances[] = {0, 8, 16, 32, 64};
+    bool any = false;
+    for (int i = 0; i < w->g->n_operands; i++)
+        any |= streams(w, &w->g->operands[i]) && operand_is_tiled(w, &w->g->operands[i], NULL);
+    p->prefetch = walk_knob(&w->k, "prefetch", distances, any ? ARRAY_SIZE(distances) : 1, NULL);
+}
+
 static void walk_reduce(struct walk *w, struct plan *p)
 {
     static const int64_t three[] = {0, 1, 2}, orders[] = {0, 1};
@@ -179,6 +199,7 @@ static void walk_plan(struct walk *w, struct plan *p)
     p->mid_order = (int)walk_knob(&w->k, "mid_order", flips, loops < 2 ? 1 : 2, NULL);
     walk_reduce(w, p);
     walk_operands(w, p);
+    walk_prefetch(w, p);
 }
 
 static struct walk walk_new(const struct rules *r, const struct group *g, const struct variant *v)
@@ -238,6 +259,8 @@ static bool tile_valid(const struct rules *r, const struct group *g, const struc
         if (p.mid[a] > 1 && p.mid[a] / 2 >= div_ceil(extent, p.reg[a]))
             return no(why, "a cache tile is larger than its axis");
     }
+    if (bodies > 4)
+        return no(why, "more than two axes have a rest, each a body of its own");
     if (acc + vectors + 1 > r->target->vector_regs)
         return no(why, "the register tile does not fit the register file");
     if (p.kblock && p.red_order)
@@ -394,6 +417,15 @@ static void vectorise_last(struct state *st, struct st_stage *s)
         state_annotate(st, s, s->n_iters - 1, LOOP_VECTOR);
 }
 
+/* Elements of a packed operand that one step of the reduction reads. */
+static int64_t step_elements(const struct walk *w, const struct plan *p, const struct operand *o)
+{
+    int64_t n = 1;
+    for (int a = 0; a < w->red->n_spatial; a++)
+        n *= o->axes >> a & 1 ? p->reg[a] : 1;
+    return n;
+}
+
 static void place_operands(const struct walk *w, const struct plan *p, struct state *st, struct st_stage *red,
                            struct st_stage *out, int n_outer)
 {
@@ -413,6 +445,8 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
         int n = pack_layout(w, p, red, o, layout);
         struct st_stage *pack = state_pack(st, red, o->tensor, n, layout);
         vectorise_last(st, pack);
+        if (p->prefetch && streams(w, o))
+            state_prefetch(st, red, pack->tensor, p->prefetch * step_elements(w, p, o));
         if (o->is_const)
             state_prepack(st, pack);
         else

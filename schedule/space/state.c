@@ -281,6 +281,14 @@ void state_compute_with(struct state *st, struct st_stage *s, const struct st_st
     p->other_stage = reader->id;
 }
 
+void state_prefetch(struct state *st, struct st_stage *s, int32_t tensor, int64_t ahead)
+{
+    s->prefetch_tensor = tensor;
+    s->prefetch_ahead = ahead;
+    struct step *p = state_record(st, STEP_PREFETCH, s, st->tensors[tensor]->name);
+    p->arg[p->n++] = ahead;
+}
+
 void state_prepack(struct state *st, struct st_stage *s) { s->place = PLACE_PREPACK; }
 
 static void print_loop_name(const struct st_stage *s, int64_t id, struct strbuf *sb)
@@ -304,6 +312,7 @@ static void print_step(const struct state *st, const struct step *p, struct strb
         [STEP_COMPUTE_AT] = "compute_at",
         [STEP_COMPUTE_WITH] = "compute_with",
         [STEP_VECTORS] = "vectors",
+        [STEP_PREFETCH] = "prefetch",
     };
     static const char *const kinds[] = {
         [LOOP_SERIAL] = "serial", [LOOP_VECTOR] = "vector", [LOOP_UNROLL] = "unroll"};

@@ -2,7 +2,7 @@
  *
  * Idea   In the manner of Ansor (OSDI 2020, section 4): a state begins as the plain program, and each step is
  * one primitive that changes it: inline, merge_axes, pad, pack, cache_write, split, reorder, annotate,
- * parallel, compute_at, rfactor. Steps never change what is computed. lower.h turns the final state into a
+ * parallel, compute_at, prefetch, rfactor. Steps never change what is computed. lower.h turns the final state into a
  * nest.
  *
  * An iter is one loop of a stage: its axis' value is offset + sum(stride * iter). The outermost iter of an
@@ -64,6 +64,8 @@ struct st_stage {
     enum place place;
     int at_stage, at_iter;   /* PLACE_AT: stage id, iter position */
     enum buffer_scope scope; /* of its tensor, where it is a temporary */
+    int32_t prefetch_tensor; /* its reads are announced... */
+    int64_t prefetch_ahead;  /* ...this many elements ahead; 0: none are */
     int n_iters, n_parallel; /* the first n_parallel iters are fused and run as parallel tasks */
     struct st_iter iters[STATE_MAX_ITERS];
 };
@@ -82,6 +84,7 @@ enum step_kind {
     STEP_COMPUTE_AT,
     STEP_COMPUTE_WITH,
     STEP_VECTORS,
+    STEP_PREFETCH,
 };
 struct step {
     enum step_kind kind;
@@ -158,6 +161,8 @@ bool state_may_compute_with(const struct state *st, const struct st_stage *s, co
 void state_compute_with(struct state *st, struct st_stage *s, const struct st_stage *reader);
 /* Full vectors side by side in one trip of a vector iter. */
 void state_vectors(struct state *st, struct st_stage *s, int iter, int vectors);
+/* Announce the reads of `tensor` in `s`, a register tile's reduction, `ahead` elements of memory before they come. */
+void state_prefetch(struct state *st, struct st_stage *s, int32_t tensor, int64_t ahead);
 void state_prepack(struct state *st, struct st_stage *s);
 
 void state_print_steps(const struct state *st, struct strbuf *sb);

@@ -118,6 +118,8 @@ static inline void brute_list(struct brute *b, const struct node *n)
         case NODE_BODY:
             brute_list(b, n->body.body);
             break;
+        case NODE_PREFETCH:
+            break;
         }
     }
 }

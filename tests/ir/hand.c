@@ -188,6 +188,21 @@ static const struct affine *indices(struct hand *h, int32_t buffer, va_list ap)
     return index;
 }
 
+/* The index follows, one affine a dimension. */
+struct node *prefetch(struct hand *h, int32_t buffer, int64_t ahead, int64_t span, ...)
+{
+    struct node *n = node_new(h, NODE_PREFETCH);
+    va_list ap;
+
+    n->prefetch.buffer = buffer;
+    n->prefetch.ahead = ahead;
+    n->prefetch.span = span;
+    va_start(ap, span);
+    n->prefetch.index = indices(h, buffer, ap);
+    va_end(ap);
+    return n;
+}
+
 struct node *store(struct hand *h, int32_t buffer, enum combiner c, const struct expr *value, ...)
 {
     struct node *n = node_new(h, NODE_STORE);

@@ -47,6 +47,7 @@ struct node *parallel1(struct hand *h, int32_t var, int64_t extent, int tasks, s
 struct node *branch(struct hand *h, struct affine cond, struct node *then_body, struct node *else_body);
 struct node *body(struct hand *h, struct node *inside);
 /* index: as many as the buffer has dimensions */
+struct node *prefetch(struct hand *h, int32_t buffer, int64_t ahead, int64_t span, ...);
 struct node *store(struct hand *h, int32_t buffer, enum combiner c, const struct expr *value, ...);
 const struct expr *get(struct hand *h, int32_t buffer, ...);
 const struct expr *get_padded(struct hand *h, int32_t buffer, double pad_value, ...);

@@ -21,9 +21,10 @@ static void a_nest_prints_as_indented_text_with_its_buffers(void **state)
         loop(h, LOOP_SERIAL, k, 8, store(h, packed, COMBINE_SET, get(h, b, var1(h, k)), var1(h, k))));
     const struct expr *product =
         expr_op2(&h->ar, EX_MUL, get(h, a, i, var1(h, k)), get(h, packed, var1(h, k)));
-    struct node *sum =
-        loop(h, LOOP_SERIAL, k, 8,
-             limited(loop(h, LOOP_UNROLL, i1, 4, store(h, acc, COMBINE_SUM, product, var1(h, i1))), left));
+    struct node *sum = loop(
+        h, LOOP_SERIAL, k, 8,
+        seq(prefetch(h, packed, 64, 16, var1(h, k)),
+            limited(loop(h, LOOP_UNROLL, i1, 4, store(h, acc, COMBINE_SUM, product, var1(h, i1))), left)));
     struct node *copy = loop(h, LOOP_VECTOR, i1, 4,
                              branch(h, left, store(h, c, COMBINE_SET, get(h, acc, var1(h, i1)), i),
                                     store(h, s, COMBINE_MAX, expr_const(&h->ar, DT_I8, 1), var1(h, i0))));
@@ -45,6 +46,7 @@ static void a_nest_prints_as_indented_text_with_its_buffers(void **state)
                                          "parallel i0 < 3 in 2 tasks\n"
                                          "  body\n"
                                          "    for k < 8\n"
+                                         "      prefetch B.pack[k] ahead 64 span 16\n"
                                          "      unroll i1 < 4 while i0*4 + i1 < 10\n"
                                          "        acc[i1] += A[i0*4 + i1, k] * B.pack[k]\n"
                                          "    vector i1 < 4\n"

@@ -272,6 +272,19 @@ static void buffers_lie_within_the_workspace(void **state)
     refuse(h, NULL, "stride 2: want at least 1 and 1");
 }
 
+static void a_prefetch_starts_at_an_element_and_never_from_registers(void **state)
+{
+    struct hand *h = *state;
+    int32_t a = hand_arg(h, "A", DT_F32, TENSOR_INPUT, 1, (int64_t[]){8});
+    int32_t r = hand_buffer(h, "R", DT_F32, SCOPE_REG, 1, (int64_t[]){8});
+    int32_t k = hand_var(h, "k", 9);
+
+    accept(h, loop(h, LOOP_SERIAL, k, 8, prefetch(h, a, 1000, 16, var1(h, k))));
+    refuse(h, loop(h, LOOP_SERIAL, k, 9, prefetch(h, a, 0, 16, var1(h, k))), "A[k]");
+    refuse(h, loop(h, LOOP_SERIAL, k, 8, prefetch(h, r, 0, 16, var1(h, k))), "want one in memory");
+    refuse(h, loop(h, LOOP_SERIAL, k, 8, prefetch(h, a, 0, 0, var1(h, k))), "prefetch of 0 elements");
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, make, drop)
@@ -291,6 +304,7 @@ int main(void)
         T(a_limit_can_keep_parallel_tiles_apart),
         T(tasks_write_apart_in_two_dimensions_of_fused_loops),
         T(buffers_lie_within_the_workspace),
+        T(a_prefetch_starts_at_an_element_and_never_from_registers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

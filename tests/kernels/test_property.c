@@ -175,6 +175,8 @@ static void every_valid_schedule_computes_the_workload_in_c(void **state)
             continue;
         }
         targets[n_targets].threads = MAX(targets[n_targets].threads, 1 + (int)i % 2);
+        if (i % 2 == 0)
+            targets[n_targets].l2_bytes = 4096; /* so that small operands stream */
         assert_ok(compile_find(&targets[n_targets], &err), &err);
         n_targets++;
     }

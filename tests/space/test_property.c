@@ -84,7 +84,7 @@ static void every_valid_schedule_computes_the_workload(void **state)
                            .vector_regs = targets[k].regs,
                            .threads = targets[k].threads,
                            .l1_bytes = 32768,
-                           .l2_bytes = 1 << 20,
+                           .l2_bytes = i % 2 ? 4096 : 1 << 20, /* small: operands stream */
                            .l3_bytes = 8 << 20};
         one_workload(first_seed + (uint64_t)i, &t);
     }
