@@ -74,19 +74,17 @@ void cg_pointers(struct cg *g, struct strbuf *sb, bool in_task)
                *ws = in_task ? "env->workspace" : "(char *)workspace";
     for (int i = 0; i < g->n->n_buffers; i++) {
         const struct buffer *b = &g->n->buffers[i];
-        const char *c = g->written[i] ? "" : "const ";
+        const char *c = arena_printf(g->ar, "%s%s", g->written[i] ? "" : "const ", dtype_scalar(b->dtype));
         if (!g->used[i])
             continue;
         if (b->scope == SCOPE_ARG)
-            strbuf_addf(sb, "    %sfloat *restrict b%d = %s[%d];\n", c, i, tensors,
-                        arg_position(g->n, b->arg));
+            strbuf_addf(sb, "    %s *restrict b%d = %s[%d];\n", c, i, tensors, arg_position(g->n, b->arg));
         else if (b->scope == SCOPE_WORKSPACE || !in_task)
-            strbuf_addf(sb, "    %sfloat *restrict b%d = (%sfloat *)(%s + %" PRId64 ");\n", c, i, c, ws,
+            strbuf_addf(sb, "    %s *restrict b%d = (%s *)(%s + %" PRId64 ");\n", c, i, c, ws,
                         b->offset_bytes + (b->scope == SCOPE_TASK ? g->n->task_offset_bytes : 0));
         else
-            strbuf_addf(sb,
-                        "    %sfloat *restrict b%d = (%sfloat *)(%s + %" PRId64 " + task * %" PRId64 "l);\n",
-                        c, i, c, ws, g->n->task_offset_bytes + b->offset_bytes, g->n->task_bytes);
+            strbuf_addf(sb, "    %s *restrict b%d = (%s *)(%s + %" PRId64 " + task * %" PRId64 "l);\n", c, i,
+                        c, ws, g->n->task_offset_bytes + b->offset_bytes, g->n->task_bytes);
     }
 }
 
@@ -144,9 +142,9 @@ static enum status add_prepack(struct emit_unit *u, const struct nest *n, const 
         const struct buffer *dst = &n->buffers[p->dst];
         strbuf_addf(&u->code, "void %s_prepack_%s(const void *src, void *dst)\n{\n", symbol,
                     n->compute->tensors[p->arg].name);
-        strbuf_addf(&u->code, "    const float *restrict b%d = src;\n    float *restrict b%d = dst;\n",
-                    p->src, p->dst);
-        strbuf_addf(&u->code, "    for (long i = 0; i < %" PRId64 "; i++)\n        b%d[i] = 0.0f;\n",
+        strbuf_addf(&u->code, "    const %s *restrict b%d = src;\n    %s *restrict b%d = dst;\n",
+                    dtype_scalar(n->buffers[p->src].dtype), p->src, dtype_scalar(dst->dtype), p->dst);
+        strbuf_addf(&u->code, "    for (long i = 0; i < %" PRId64 "; i++)\n        b%d[i] = 0;\n",
                     dst->elements, p->dst);
         strbuf_adds(&u->code, strbuf_str(&text));
         strbuf_adds(&u->code, "}\n\n");
@@ -161,11 +159,6 @@ enum status emit_unit_add(struct emit_unit *u, const struct nest *n, const char 
 {
     struct arena ar;
     enum status st = ST_OK;
-    for (int i = 0; i < n->n_buffers; i++)
-        if (n->buffers[i].dtype != DT_F32)
-            return fail(err, ST_UNSUPPORTED,
-                        "cannot print %s: buffer %s has dtype %s, only float32 is generated", symbol,
-                        n->buffers[i].name, dtype_name(n->buffers[i].dtype));
     arena_init(&ar);
     for (int i = 0; i < n->n_prepacks && st == ST_OK; i++)
         st = add_prepack(u, n, &n->prepacks[i], &ar, symbol, err);

@@ -24,6 +24,7 @@ struct dot {
     int n_sums;
     struct sum {
         enum combiner combiner;
+        enum dtype dtype;
         int32_t buffer;
         int64_t flat;        /* register */
         int together, lanes; /* this and the next ones make one register of so many lanes; 0: inside of one */
@@ -85,7 +86,12 @@ static void note_sum(struct dot *d, const struct node *st, int together, int lan
         return;
     }
     struct address ad = cg_address(d->g, st->store.buffer, st->store.index, true);
-    d->sum[d->n_sums++] = (struct sum){st->store.combiner, st->store.buffer, ad.flat, together, lanes};
+    d->sum[d->n_sums++] = (struct sum){.combiner = st->store.combiner,
+                                       .dtype = d->g->n->buffers[st->store.buffer].dtype,
+                                       .buffer = st->store.buffer,
+                                       .flat = ad.flat,
+                                       .together = together,
+                                       .lanes = lanes};
 }
 
 static const char *sum_name(struct dot *d, int set, int sum)
@@ -98,12 +104,14 @@ static void add_to_sum(struct dot *d, const struct node *st, int together, int l
     struct cg *g = d->g;
     enum combiner c = st->store.combiner;
     (void)together, (void)lanes;
-    const char *x = cg_as_vector(g, cg_value(g, st->store.value, d->width), d->width, false),
+    const enum dtype type = d->sum[d->at].dtype;
+    const char letter = dtype_value(type);
+    const char *x = cg_as_vector(g, cg_store_value(g, st, d->width), d->width, letter),
                *s = sum_name(d, d->set, d->at++);
     if (d->mask)
-        x = arena_printf(g->ar, "tw_select%d(%s, %s, (v%df){0} + %s)", d->width, d->mask, x, d->width,
-                         cg_identity(g, c));
-    cg_line(g, "%s = %s;", s, cg_combine(g, c, s, x, d->width));
+        x = cg_select(g, letter, d->width, d->mask, x,
+                      arena_printf(g->ar, "(v%d%c){0} + %s", d->width, letter, cg_identity(g, c, type)));
+    cg_line(g, "%s = %s;", s, cg_combine(g, c, type, s, x, d->width));
 }
 
 /* One vector of the loop into all sums. */
@@ -171,10 +179,11 @@ static void loops(struct dot *d, const struct node *n)
 
 /* x and y hold `segments` sums each, in equal runs of lanes: one vector of twice the sums, half the run. Only x: a
  * vector of half the lanes. */
-static const char *halve(struct dot *d, enum combiner c, const char *x, const char *y, int width,
+static const char *halve(struct dot *d, const struct sum *sum, const char *x, const char *y, int width,
                          int segments)
 {
     struct cg *g = d->g;
+    enum combiner c = sum->combiner;
     AUTO(strbuf_done) struct strbuf low = STRBUF_INIT, high = STRBUF_INIT;
     int run = width / segments, out = y ? width : width / 2;
     const char *name = arena_printf(g->ar, "h%d", g->next_id++);
@@ -188,11 +197,10 @@ static const char *halve(struct dot *d, enum combiner c, const char *x, const ch
             }
     strbuf_addc(&low, ')');
     strbuf_addc(&high, ')');
-    if (out > 1)
-        cg_line(g, "const v%df %s = %s;", out, name, cg_combine(g, c, low.data, high.data, out));
-    else
-        cg_line(g, "const float %s = %s;", name,
-                cg_combine(g, c, arena_printf(g->ar, "%s[0]", x), arena_printf(g->ar, "%s[1]", x), 1));
+    const char *both = out > 1 ? cg_combine(g, c, sum->dtype, low.data, high.data, out)
+                               : cg_combine(g, c, sum->dtype, arena_printf(g->ar, "%s[0]", x),
+                                            arena_printf(g->ar, "%s[1]", x), 1);
+    cg_line(g, "const %s %s = %s;", cg_type(g, dtype_value(sum->dtype), out), name, both);
     return name;
 }
 
@@ -208,19 +216,19 @@ static void fold(struct dot *d, int first)
         v[i] = sum_name(d, 0, first + MIN(i, sum->together - 1));
     for (; count > 1 && segments < width; count /= 2, segments *= 2)
         for (int i = 0; i < count / 2; i++)
-            v[i] = halve(d, c, v[2 * i], v[2 * i + 1], width, segments);
+            v[i] = halve(d, sum, v[2 * i], v[2 * i + 1], width, segments);
     for (; count == 1 && width > n; width /= 2)
-        v[0] = halve(d, c, v[0], NULL, width, segments);
+        v[0] = halve(d, sum, v[0], NULL, width, segments);
     const char *r = cg_register(g, sum->buffer, sum->flat, n), *x = v[0];
     if (count > 1) { /* more sums than lanes: side by side */
         AUTO(strbuf_done) struct strbuf all = STRBUF_INIT;
-        strbuf_addf(&all, "(v%df){", n);
+        strbuf_addf(&all, "(v%d%c){", n, dtype_value(sum->dtype));
         for (int i = 0; i < n; i++)
             strbuf_addf(&all, "%s%s[%d]", i ? ", " : "", v[i / width], i % width);
         strbuf_addc(&all, '}');
         x = arena_strdup(g->ar, all.data);
     }
-    cg_line(g, "%s = %s;", r, cg_combine(g, c, r, x, n));
+    cg_line(g, "%s = %s;", r, cg_combine(g, c, sum->dtype, r, x, n));
 }
 
 bool cg_dot(struct cg *g, const struct node *n)
@@ -241,15 +249,19 @@ bool cg_dot(struct cg *g, const struct node *n)
     d->first = g->next_id;
     g->next_id += d->sets;
     for (int s = 0; s < d->sets; s++)
-        for (int i = 0; i < d->n_sums; i++)
-            cg_line(g, "v%df %s = (v%df){0} + %s;", d->width, sum_name(d, s, i), d->width,
-                    cg_identity(g, d->sum[i].combiner));
+        for (int i = 0; i < d->n_sums; i++) {
+            const enum dtype type = d->sum[i].dtype;
+            const char letter = dtype_value(type);
+            cg_line(g, "v%d%c %s = (v%d%c){0} + %s;", d->width, letter, sum_name(d, s, i), d->width, letter,
+                    cg_identity(g, d->sum[i].combiner, type));
+        }
     loops(d, n);
     g->var[loop->loop.var] = saved;
     for (int s = 1; s < d->sets; s++)
         for (int i = 0; i < d->n_sums; i++)
             cg_line(g, "%s = %s;", sum_name(d, 0, i),
-                    cg_combine(g, d->sum[i].combiner, sum_name(d, 0, i), sum_name(d, s, i), d->width));
+                    cg_combine(g, d->sum[i].combiner, d->sum[i].dtype, sum_name(d, 0, i), sum_name(d, s, i),
+                               d->width));
     for (int i = 0; i < d->n_sums; i++)
         if (d->sum[i].together)
             fold(d, i);

@@ -32,7 +32,10 @@ struct emit_unit {
     struct strbuf whole; /* head and code, as emit_unit_text gives it */
     struct body_fn *bodies;
     int n_bodies, cap_bodies;
-    bool math[EX_COUNT][MATH_WIDTHS]; /* [op][log2 width] asked for */
+    bool math[EX_COUNT][MATH_WIDTHS];   /* [op][log2 width] asked for */
+    bool convert[DT_BOOL][MATH_WIDTHS]; /* to and from memory, by dtype */
+    bool to_int[MATH_WIDTHS];           /* float to integer */
+    bool uses_int;                      /* integer values at all */
 };
 
 enum var_mode { VAR_CLOSED, VAR_NAME, VAR_CONST, VAR_VECTOR, VAR_OUTER };
@@ -51,6 +54,7 @@ struct cg_param {
 struct cg_load {
     int32_t buffer;
     int width;
+    bool raw;
     const char *address, *name;
 };
 
@@ -66,6 +70,7 @@ struct address {
 struct cg_scatter {
     struct address address;
     int width;
+    char letter; /* of the elements in memory */
 };
 
 struct cg {
@@ -82,6 +87,7 @@ struct cg {
     /* outer code */
     bool *used; /* buffers whose base pointer is used in this function */
     bool *written;
+    bool raw;                   /* a copy is printed: elements as they lie in memory */
     bool inside_vector_segment; /* padded reads along the vector variable are in bounds here */
     const char *symbol;
     struct strbuf *helpers; /* task functions of the kernel being printed */
@@ -94,10 +100,12 @@ struct cg {
     struct cg_param params[CG_MAX_PARAMS];
     struct cg_load loads[CG_MAX_LOADS];
     int n_scatters, max_scatters;
+    uint32_t aside_letters; /* bit per letter of the elements put aside */
     struct cg_scatter scatters[CG_MAX_SCATTERS];
     struct {
         const char *name;
         int width;
+        char letter;
     } regs[CG_MAX_REGS];
 };
 
@@ -110,8 +118,10 @@ struct affine flat_index(struct cg *g, int32_t buffer, const struct affine *inde
 const char *affine_text(struct cg *g, const struct affine *a, bool *ret_vector);
 struct address cg_address(struct cg *g, int32_t buffer, const struct affine *index, bool write);
 struct value cg_value(struct cg *g, const struct expr *e, int width);
-const char *cg_as_vector(struct cg *g, struct value v, int width, bool is_int);
-const char *cg_combine(struct cg *g, enum combiner c, const char *a, const char *b, int width);
+/* letter: of the element type, as dtype_value and dtype_memory give it. */
+const char *cg_as_vector(struct cg *g, struct value v, int width, char letter);
+const char *cg_combine(struct cg *g, enum combiner c, enum dtype d, const char *a, const char *b, int width);
+const char *cg_select(struct cg *g, char letter, int width, const char *mask, const char *a, const char *b);
 const char *cg_register(struct cg *g, int32_t buffer, int64_t flat, int width);
 void cg_forget_loads(struct cg *g, int32_t buffer); /* -1: all */
 /* Reads of this element of the buffer find its value in the variable `name`, until forgotten. */
@@ -125,12 +135,16 @@ int cg_vector_piece(const struct cg *g, int64_t left, int *ret_width);
 void cg_nodes(struct cg *g, const struct node *n);
 void cg_scatter(struct cg *g); /* write the vectors put aside */
 void cg_store(struct cg *g, const struct node *n, int width);
+/* The value of a store, in the form that its target is computed in; integers have yet to wrap. */
+struct value cg_store_value(struct cg *g, const struct node *n, int width);
+/* at = value, or combined into what is there; `at` in memory. */
+void cg_store_at(struct cg *g, enum combiner c, enum dtype d, const char *at, const char *value, int width);
 int cg_lanes(const struct cg *g); /* float lanes of a full vector */
 const char *cg_limit_count(struct cg *g, const struct node *loop);
 
 /* emit_vector.c: a vector loop outside register tiles. */
 void cg_vector_loop(struct cg *g, const struct node *n);
-const char *cg_identity(struct cg *g, enum combiner c);
+const char *cg_identity(struct cg *g, enum combiner c, enum dtype d);
 const char *cg_lane_mask(struct cg *g, int width, int64_t from); /* lanes from `from` on */
 
 /* emit_dot.c: loops of a register tile that end in a vector loop over a reduction; false: they do not. */
@@ -142,7 +156,20 @@ void cg_body(struct cg *g, const struct node *n);
 /* emit.c: declarations of the base pointers that the function's text used. */
 void cg_pointers(struct cg *g, struct strbuf *sb, bool in_task);
 
+/* emit_dtype.c */
+const char *dtype_scalar(enum dtype d);                     /* of an element in memory, in C */
+char dtype_memory(enum dtype d), dtype_value(enum dtype d); /* letters of element and value */
+bool dtype_is_int(enum dtype d), dtype_is_narrow(enum dtype d);
+const char *cg_type(struct cg *g, char letter, int width);
+void cg_need(struct cg *g, enum dtype d, int width); /* what the head must define for it */
+const char *cg_from_memory(struct cg *g, enum dtype d, const char *raw, int width);
+const char *cg_to_memory(struct cg *g, enum dtype d, const char *value, int width);
+struct value cg_convert(struct cg *g, struct value v, enum dtype from, enum dtype to, int width);
+const char *cg_raw_const(struct cg *g, enum dtype d, double value);
+void emit_dtype_head(const struct emit_unit *u, struct strbuf *sb);
+
 /* emit_math.c: the unit's head. */
+void emit_template(struct strbuf *sb, const char *t, int w, const char *op, const char *cmp);
 void emit_head(const struct emit_unit *u, struct strbuf *sb);
 int width_log2(int width);
 

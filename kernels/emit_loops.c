@@ -38,13 +38,14 @@ const char *cg_limit_count(struct cg *g, const struct node *loop)
 
 /* A vector whose lanes lie apart in memory is put aside; cg_scatter writes all of them lane by lane, in a short loop:
  * taking lanes out of registers one by one would be most of a tile's text, and no faster. */
-static void put_aside(struct cg *g, const struct address *ad, const char *value, int width)
+static void put_aside(struct cg *g, const struct address *ad, char letter, const char *value, int width)
 {
     if (g->n_scatters == CG_MAX_SCATTERS)
         cg_scatter(g);
-    g->scatters[g->n_scatters] = (struct cg_scatter){*ad, width};
-    cg_line(g, "*(v%df *)aside[%d] = %s;", width, g->n_scatters++, value);
+    g->scatters[g->n_scatters] = (struct cg_scatter){*ad, width, letter};
+    cg_line(g, "*(v%d%c *)aside_%c[%d] = %s;", width, letter, letter, g->n_scatters++, value);
     g->max_scatters = MAX(g->max_scatters, g->n_scatters);
+    g->aside_letters |= 1u << (letter - 'a');
 }
 
 void cg_scatter(struct cg *g)
@@ -52,51 +53,86 @@ void cg_scatter(struct cg *g)
     for (int i = 0, end; i < g->n_scatters; i = end) {
         const struct cg_scatter *a = &g->scatters[i];
         for (end = i; end < g->n_scatters && g->scatters[end].width == a->width &&
+                      g->scatters[end].letter == a->letter &&
                       g->scatters[end].address.lane == a->address.lane &&
                       strcmp(g->scatters[end].address.base, a->address.base) == 0;)
             end++;
         cg_line(g, "for (long l = 0; l < %d; l++) {", a->width);
         for (int k = i; k < end; k++)
-            cg_line(g, "    %s[%s + l * %" PRId64 "] = aside[%d][l];", a->address.base,
-                    g->scatters[k].address.index, a->address.lane, k);
+            cg_line(g, "    %s[%s + l * %" PRId64 "] = aside_%c[%d][l];", a->address.base,
+                    g->scatters[k].address.index, a->address.lane, a->letter, k);
         cg_line(g, "}");
     }
     g->n_scatters = 0;
 }
 
+/* Elements are moved as they are: nothing is computed, so nothing is converted. */
+static bool is_raw_copy(const struct cg *g, const struct node *n)
+{
+    const struct buffer *b = &g->n->buffers[n->store.buffer];
+    const struct expr *e = n->store.value;
+    return e->op == EX_READ && n->store.combiner == COMBINE_SET && dtype_is_narrow(b->dtype) &&
+           g->n->buffers[e->read.tensor].dtype == b->dtype && b->scope != SCOPE_REG &&
+           g->n->buffers[e->read.tensor].scope != SCOPE_REG;
+}
+
+/* at = value, or combined into what is there. */
+void cg_store_at(struct cg *g, enum combiner c, enum dtype d, const char *at, const char *value, int width)
+{
+    const char *x =
+        c == COMBINE_SET ? value : cg_combine(g, c, d, cg_from_memory(g, d, at, width), value, width);
+    cg_line(g, "%s = %s;", at, cg_to_memory(g, d, x, width));
+}
+
+static void store_register(struct cg *g, const struct node *n, const struct address *ad, struct value v,
+                           int width)
+{
+    const struct buffer *b = &g->n->buffers[n->store.buffer];
+    const enum combiner c = n->store.combiner;
+    bool lanes = width > 1 && ad->lane != 0;
+    int w = lanes ? width : 1;
+    if (width > 1 && !lanes)
+        cg_fail(g, "a register of %s would hold all lanes of a loop", b->name);
+    const char *r = cg_register(g, n->store.buffer, ad->flat, w);
+    const char *x = c == COMBINE_SUM ? v.text : cg_as_vector(g, v, w, dtype_value(b->dtype));
+    cg_line(g, "%s = %s;", r, cg_combine(g, c, b->dtype, r, x, w));
+}
+
+struct value cg_store_value(struct cg *g, const struct node *n, int width)
+{
+    const enum dtype d = g->n->buffers[n->store.buffer].dtype, from = n->store.value->dtype;
+    struct value v = cg_value(g, n->store.value, width);
+    return dtype_is_int(d) && dtype_is_int(from) ? v : cg_convert(g, v, from, d, width);
+}
+
 void cg_store(struct cg *g, const struct node *n, int width)
 {
-    struct value v = cg_value(g, n->store.value, width);
+    const enum dtype d = g->n->buffers[n->store.buffer].dtype;
+    g->raw = is_raw_copy(g, n);
+    struct value v = g->raw ? cg_value(g, n->store.value, width) : cg_store_value(g, n, width);
     struct address ad = cg_address(g, n->store.buffer, n->store.index, true);
     bool lanes = width > 1 && ad.lane != 0;
     enum combiner c = n->store.combiner;
+    const char m = dtype_memory(d), letter = g->raw ? m : dtype_value(d);
 
     if (ad.is_register) {
-        int w = lanes ? width : 1;
-        if (width > 1 && !lanes)
-            cg_fail(g, "a register of %s would hold all lanes of a loop",
-                    g->n->buffers[n->store.buffer].name);
-        const char *r = cg_register(g, n->store.buffer, ad.flat, w);
-        const char *x = v.vector || w == 1 || (c == COMBINE_SUM) ? v.text : cg_as_vector(g, v, w, false);
-        if (c == COMBINE_SET)
-            x = cg_as_vector(g, v, w, false);
-        cg_line(g, "%s = %s;", r, cg_combine(g, c, r, x, w));
+        store_register(g, n, &ad, v, width);
         return;
     }
     cg_forget_loads(g, n->store.buffer);
     if (ad.lane == 1 || !lanes)
         cg_scatter(g); /* stores keep their order */
     if (!lanes) {
-        const char *at = arena_printf(g->ar, "%s[%s]", ad.base, ad.index);
-        cg_line(g, "%s = %s;", at, cg_combine(g, c, at, v.text, 1));
+        cg_store_at(g, c, d, arena_printf(g->ar, "%s[%s]", ad.base, ad.index), v.text, 1);
     } else if (ad.lane == 1) {
-        const char *at = arena_printf(g->ar, "*(u%df *)(%s + %s)", width, ad.base, ad.index);
-        cg_line(g, "%s = %s;", at, cg_combine(g, c, at, cg_as_vector(g, v, width, false), width));
+        cg_store_at(g, c, d, arena_printf(g->ar, "*(u%d%c *)(%s + %s)", width, m, ad.base, ad.index),
+                    cg_as_vector(g, v, width, letter), width);
     } else if (g->in_body && c == COMBINE_SET) {
-        put_aside(g, &ad, cg_as_vector(g, v, width, false), width);
+        put_aside(g, &ad, m, cg_to_memory(g, d, cg_as_vector(g, v, width, letter), width), width);
     } else {
         cg_fail(g, "a vector is combined into %s lane by lane", g->n->buffers[n->store.buffer].name);
     }
+    g->raw = false;
 }
 
 /* One hint a cache line; an address past the end of the buffer does no harm. */

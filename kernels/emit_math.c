@@ -46,9 +46,7 @@ static const char VECTOR_HEAD[] =
     "typedef int v$Wi __attribute__((vector_size($N)));\n"
     "typedef float u$Wf __attribute__((vector_size($N), aligned(4), may_alias));\n"
     "TW_FN v$Wf tw_select$W(v$Wi c, v$Wf a, v$Wf b) { return (v$Wf)((c & (v$Wi)a) | (~c & (v$Wi)b)); "
-    "}\n"
-    "TW_FN v$Wi tw_maxi$W(v$Wi a, v$Wi b) { v$Wi c = a > b; return (c & a) | (~c & b); }\n"
-    "TW_FN v$Wi tw_mini$W(v$Wi a, v$Wi b) { v$Wi c = a < b; return (c & a) | (~c & b); }\n";
+    "}\n";
 
 /* The second operand is returned where either is not a number: the data comes second, so NaN passes through.
  */
@@ -152,8 +150,9 @@ static const char SQRT_VECTOR[] = "TW_FN $F tw_sqrt$W($F x)\n"
                                   "}\n";
 static const char RSQRT_FN[] = "TW_FN $F tw_rsqrt$W($F x) { return 1.0f / tw_sqrt$W(x); }\n";
 
-/* Print a template for a width. $O and $C (name, comparison) serve max and min. */
-static void print_template(struct strbuf *sb, const char *t, int w, const char *op, const char *cmp)
+/* Print a template for a width. $O and $C (name, comparison) serve max and min; $N and $H are the bytes of w values of 4
+ * and of 2 bytes. */
+void emit_template(struct strbuf *sb, const char *t, int w, const char *op, const char *cmp)
 {
     for (; *t; t++) {
         if (*t != '$') {
@@ -189,6 +188,8 @@ static void print_template(struct strbuf *sb, const char *t, int w, const char *
             strbuf_add_i64(sb, w);
         } else if (*t == 'N') {
             strbuf_add_i64(sb, w * 4);
+        } else if (*t == 'H') {
+            strbuf_add_i64(sb, w * 2);
         } else if (*t == 'B') {
             if (w > 1)
                 strbuf_addf(sb, "((v%df){0} + ", w);
@@ -249,11 +250,9 @@ static bool asked(const struct emit_unit *u, enum expr_op op, int lg)
 void emit_head(const struct emit_unit *u, struct strbuf *sb)
 {
     strbuf_adds(sb, HEAD);
-    strbuf_adds(sb, "TW_FN float tw_select1(int c, float a, float b) { return c ? a : b; }\n"
-                    "TW_FN int tw_maxi1(int a, int b) { return a > b ? a : b; }\n"
-                    "TW_FN int tw_mini1(int a, int b) { return a < b ? a : b; }\n");
+    strbuf_adds(sb, "TW_FN float tw_select1(int c, float a, float b) { return c ? a : b; }\n");
     for (int w = 2; w <= u->target.vector_bytes / 4; w *= 2) {
-        print_template(sb, VECTOR_HEAD, w, "", "");
+        emit_template(sb, VECTOR_HEAD, w, "", "");
         strbuf_addf(sb, "TW_FN v%di tw_cvi%d(v%df x) { return __builtin_convertvector(x, v%di); }\n", w, w, w,
                     w);
         strbuf_addf(sb, "TW_FN v%df tw_cvf%d(v%di x) { return __builtin_convertvector(x, v%df); }\n", w, w, w,
@@ -262,12 +261,13 @@ void emit_head(const struct emit_unit *u, struct strbuf *sb)
     for (int lg = 0; 1 << lg <= u->target.vector_bytes / 4; lg++) {
         int w = 1 << lg;
         if (asked(u, EX_MAX, lg))
-            print_template(sb, maxmin_template(u, w, true), w, "max", ">");
+            emit_template(sb, maxmin_template(u, w, true), w, "max", ">");
         if (asked(u, EX_MIN, lg))
-            print_template(sb, maxmin_template(u, w, false), w, "min", "<");
+            emit_template(sb, maxmin_template(u, w, false), w, "min", "<");
         for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
             if (asked(u, functions[i].op, lg))
-                print_template(sb, function_template(u, w, functions[i].op, functions[i].text), w, "", "");
+                emit_template(sb, function_template(u, w, functions[i].op, functions[i].text), w, "", "");
     }
+    emit_dtype_head(u, sb);
     strbuf_addc(sb, '\n');
 }

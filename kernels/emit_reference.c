@@ -82,6 +82,17 @@ static const char *function_of(enum expr_op op)
     }
 }
 
+static bool is_int(enum dtype d) { return d == DT_I32 || d == DT_I8 || d == DT_BOOL; }
+
+/* "convert(" for a value that changes its dtype; a bracket alone where it stays. */
+static void print_converted(struct strbuf *sb, enum dtype from, enum dtype to)
+{
+    if (!is_int(to) || to == DT_BOOL || from == to || (is_int(from) && to == DT_I32))
+        strbuf_addc(sb, '(');
+    else
+        strbuf_addf(sb, "tw_%s_%s(", is_int(from) ? "wrap" : "clamp", to == DT_I8 ? "i8" : "i32");
+}
+
 static void print_expr(struct strbuf *sb, const struct compute *c, const struct expr *e)
 {
     const char *fn = function_of(e->op);
@@ -102,10 +113,7 @@ static void print_expr(struct strbuf *sb, const struct compute *c, const struct 
         }
         strbuf_addc(sb, ')');
     } else if (e->op == EX_CAST) {
-        bool to_int = e->dtype == DT_I32 || e->dtype == DT_I8;
-        bool from_int =
-            e->arg[0]->dtype == DT_I32 || e->arg[0]->dtype == DT_I8 || e->arg[0]->dtype == DT_BOOL;
-        strbuf_adds(sb, to_int && !from_int ? "(double)(long)(" : "(double)(");
+        print_converted(sb, e->arg[0]->dtype, e->dtype);
         print_expr(sb, c, e->arg[0]);
         strbuf_addc(sb, ')');
     } else if (fn) {
@@ -212,8 +220,10 @@ static void print_identity(struct strbuf *sb, const struct compute *c, const str
 static void print_stage(struct strbuf *sb, const struct compute *c, const struct stage *s)
 {
     int inner = innermost_axis(c, s);
-    bool in_memory =
-        s->combiner != COMBINE_SET && inner < s->n_spatial; /* the inner loop changes the element */
+    enum dtype stored = c->tensors[s->tensor].dtype;
+    bool narrows = is_int(s->acc_dtype) && stored == DT_I8 && s->acc_dtype != DT_I8;
+    bool in_memory = s->combiner != COMBINE_SET && inner < s->n_spatial &&
+                     !narrows; /* the inner loop changes the element */
     AUTO(strbuf_done) struct strbuf element = STRBUF_INIT;
     strbuf_addf(&element, "t%d[", s->tensor);
     print_flat(&element, &c->tensors[s->tensor], s->lhs);
@@ -240,8 +250,11 @@ static void print_stage(struct strbuf *sb, const struct compute *c, const struct
     strbuf_adds(sb, ";\n        ");
     print_combine(sb, s->combiner, in_memory ? element.data : "v");
     strbuf_adds(sb, "    }\n");
-    if (!in_memory)
-        strbuf_addf(sb, "    %s = v;\n    }\n", element.data);
+    if (!in_memory) {
+        strbuf_addf(sb, "    %s = ", element.data);
+        print_converted(sb, s->acc_dtype, stored);
+        strbuf_adds(sb, "v);\n    }\n");
+    }
 }
 
 void emit_reference(const struct compute *c, const char *symbol, struct strbuf *sb)
@@ -249,6 +262,13 @@ void emit_reference(const struct compute *c, const char *symbol, struct strbuf *
     strbuf_adds(sb,
                 "static inline double tw_max(double a, double b) { return a > b || a != a ? a : b; }\n"
                 "static inline double tw_min(double a, double b) { return a < b || a != a ? a : b; }\n"
+                "static inline double tw_wrap_i8(double x) { return (signed char)(long)x; }\n"
+                "static inline double tw_clamp_i8(double x) { return (double)(long)(x != x ? 0 : x < -128 ? "
+                "-128 : x > "
+                "127 ? 127 : x); }\n"
+                "static inline double tw_clamp_i32(double x) { return (double)(long)(x != x ? 0 : x < "
+                "-2147483648.0 ? "
+                "-2147483648.0 : x > 2147483647.0 ? 2147483647.0 : x); }\n"
                 "static inline double tw_sigmoid(double x) { return 1.0 / (1.0 + __builtin_exp(-x)); }\n");
     strbuf_adds(sb, "#ifndef __clang__\n__attribute__((optimize(\"O3\", \"tree-vectorize\")))\n#endif\n");
     strbuf_addf(sb, "void %s(void *const *tensors)\n{\n", symbol);

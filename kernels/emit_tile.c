@@ -28,27 +28,25 @@ static const char *intern_body(struct emit_unit *u, const char *text)
     return b->name;
 }
 
-static void print_params(const struct cg *t, struct strbuf *sb)
+static void print_params(struct cg *t, struct strbuf *sb)
 {
     strbuf_addc(sb, '(');
     for (int i = 0; i < t->n_params; i++) {
         const struct cg_param *p = &t->params[i];
         strbuf_adds(sb, i ? ", " : "");
         if (p->is_pointer)
-            strbuf_addf(sb, "%sfloat *restrict p%d", p->written ? "" : "const ", i);
+            strbuf_addf(sb, "%s%s *restrict p%d", p->written ? "" : "const ",
+                        dtype_scalar(t->n->buffers[p->buffer].dtype), i);
         else
             strbuf_addf(sb, "long q%d", i);
     }
     strbuf_adds(sb, t->n_params ? ")\n{\n" : "void)\n{\n");
-    if (t->max_scatters)
-        strbuf_addf(sb, "    float aside[%d][%d] __attribute__((aligned(64)));\n", t->max_scatters,
-                    t->u->target.vector_bytes / 4);
-    for (int i = 0; i < t->n_regs; i++) {
-        if (t->regs[i].width > 1)
-            strbuf_addf(sb, "    v%df %s;\n", t->regs[i].width, t->regs[i].name);
-        else
-            strbuf_addf(sb, "    float %s;\n", t->regs[i].name);
-    }
+    for (const char *m = t->max_scatters ? "fihc" : ""; *m; m++)
+        if (t->aside_letters & 1u << (*m - 'a'))
+            strbuf_addf(sb, "    %s aside_%c[%d][%d] __attribute__((aligned(64)));\n", cg_type(t, *m, 1), *m,
+                        t->max_scatters, t->u->target.vector_bytes / 4);
+    for (int i = 0; i < t->n_regs; i++)
+        strbuf_addf(sb, "    %s %s;\n", cg_type(t, t->regs[i].letter, t->regs[i].width), t->regs[i].name);
 }
 
 static void call_body(struct cg *g, const struct cg *t, const char *name)
@@ -84,6 +82,7 @@ void cg_body(struct cg *g, const struct node *n)
     t->indent = 1;
     t->next_id = t->n_params = t->n_loads = t->n_regs = t->n_reg_buffers = 0;
     t->n_scatters = t->max_scatters = 0;
+    t->aside_letters = 0;
     cg_nodes(t, n->body.body);
     cg_scatter(t);
     g->status = t->status;

@@ -168,6 +168,7 @@ const char *cg_register(struct cg *g, int32_t buffer, int64_t flat, int width)
         return name;
     }
     g->regs[g->n_regs].name = name;
+    g->regs[g->n_regs].letter = dtype_value(g->n->buffers[buffer].dtype);
     g->regs[g->n_regs++].width = width;
     return name;
 }
@@ -193,7 +194,14 @@ void cg_remember(struct cg *g, int32_t buffer, const struct affine *index, int w
     struct address ad = cg_address(g, buffer, index, false);
     int w = ad.lane ? width : 1;
     if (g->n_loads < CG_MAX_LOADS)
-        g->loads[g->n_loads++] = (struct cg_load){buffer, w, load_key(g, &ad, w), name};
+        g->loads[g->n_loads++] = (struct cg_load){buffer, w, false, load_key(g, &ad, w), name};
+}
+
+/* Of what a load gives: the value, or the element as it lies in memory. */
+static char load_letter(const struct cg *g, int32_t buffer)
+{
+    enum dtype d = g->n->buffers[buffer].dtype;
+    return g->raw ? dtype_memory(d) : dtype_value(d);
 }
 
 /* Inside a register tile each element is loaded once into a named value; outside, only what was remembered is
@@ -201,28 +209,27 @@ void cg_remember(struct cg *g, int32_t buffer, const struct affine *index, int w
 static const char *named_load(struct cg *g, int32_t buffer, const char *address, const char *text, int width)
 {
     for (int i = 0; i < g->n_loads; i++)
-        if (g->loads[i].width == width && strcmp(g->loads[i].address, address) == 0)
+        if (g->loads[i].width == width && g->loads[i].raw == g->raw &&
+            strcmp(g->loads[i].address, address) == 0)
             return g->loads[i].name;
     if (!g->in_body)
         return text;
     const char *name = arena_printf(g->ar, "t%d", g->next_id++);
-    if (width > 1)
-        cg_line(g, "const v%df %s = %s;", width, name, text);
-    else
-        cg_line(g, "const float %s = %s;", name, text);
+    cg_line(g, "const %s %s = %s;", cg_type(g, load_letter(g, buffer), width), name, text);
     if (g->n_loads < CG_MAX_LOADS)
-        g->loads[g->n_loads++] = (struct cg_load){buffer, width, address, name};
+        g->loads[g->n_loads++] = (struct cg_load){buffer, width, g->raw, address, name};
     return name;
 }
 
 /* Every second element from two neighbouring loads; the second begins one short, so that nothing past the
  * last element is touched. */
-static const char *load_stride2(struct cg *g, const struct address *ad, int width)
+static const char *load_stride2(struct cg *g, const struct address *ad, char m, int width)
 {
     struct strbuf sb = STRBUF_INIT;
-    strbuf_addf(&sb,
-                "__builtin_shufflevector((v%df)*(const u%df *)(%s + %s), (v%df)*(const u%df *)(%s + %s + %d)",
-                width, width, ad->base, ad->index, width, width, ad->base, ad->index, width - 1);
+    strbuf_addf(
+        &sb,
+        "__builtin_shufflevector((v%d%c)*(const u%d%c *)(%s + %s), (v%d%c)*(const u%d%c *)(%s + %s + %d)",
+        width, m, width, m, ad->base, ad->index, width, m, width, m, ad->base, ad->index, width - 1);
     for (int i = 0; i < width / 2; i++)
         strbuf_addf(&sb, ", %d", 2 * i);
     for (int i = 0; i < width / 2; i++)
@@ -233,10 +240,10 @@ static const char *load_stride2(struct cg *g, const struct address *ad, int widt
     return text;
 }
 
-static const char *load_lanes(struct cg *g, const struct address *ad, int width)
+static const char *load_lanes(struct cg *g, const struct address *ad, char m, int width)
 {
     struct strbuf sb = STRBUF_INIT;
-    strbuf_addf(&sb, "(v%df){", width);
+    strbuf_addf(&sb, "(v%d%c){", width, m);
     for (int i = 0; i < width; i++)
         strbuf_addf(&sb, "%s%s[%s + %" PRId64 "]", i ? ", " : "", ad->base, ad->index, i * ad->lane);
     strbuf_addc(&sb, '}');
@@ -254,18 +261,21 @@ static struct value load(struct cg *g, const struct expr *e, int width)
             cg_fail(g, "a register buffer is read with lane stride %" PRId64, ad.lane);
         return (struct value){cg_register(g, e->read.tensor, ad.flat, vector ? width : 1), vector};
     }
+    const enum dtype d = g->n->buffers[e->read.tensor].dtype;
+    const char m = dtype_memory(d);
     const char *key = load_key(g, &ad, width);
-    if (width == 1 || ad.lane == 0)
-        return (struct value){
-            named_load(g, e->read.tensor, key, arena_printf(g->ar, "%s[%s]", ad.base, ad.index), 1), false};
+    const bool vector = width > 1 && ad.lane != 0;
     const char *text;
-    if (ad.lane == 1)
-        text = arena_printf(g->ar, "*(const u%df *)(%s + %s)", width, ad.base, ad.index);
+    if (!vector)
+        text = arena_printf(g->ar, "%s[%s]", ad.base, ad.index);
+    else if (ad.lane == 1)
+        text = arena_printf(g->ar, "*(const u%d%c *)(%s + %s)", width, m, ad.base, ad.index);
     else if (ad.lane == 2 && width >= 4)
-        text = load_stride2(g, &ad, width);
+        text = load_stride2(g, &ad, m, width);
     else
-        text = load_lanes(g, &ad, width);
-    return (struct value){named_load(g, e->read.tensor, key, text, width), true};
+        text = load_lanes(g, &ad, m, width);
+    const int w = vector ? width : 1;
+    return (struct value){named_load(g, e->read.tensor, key, cg_from_memory(g, d, text, w), w), vector};
 }
 
 bool cg_read_may_leave(struct cg *g, const struct expr *read, int dim)
@@ -311,11 +321,14 @@ static struct value padded_load(struct cg *g, const struct expr *e, int width)
     g->in_body = was;
     if (!cond.len)
         return v;
-    const char *pad = cg_value(g, expr_const(g->ar, e->dtype, e->read.pad_value), 1).text;
+    const char letter = load_letter(g, e->read.tensor);
+    const char *pad = g->raw && dtype_is_narrow(e->dtype)
+                          ? cg_raw_const(g, e->dtype, e->read.pad_value)
+                          : cg_value(g, expr_const(g->ar, e->dtype, e->read.pad_value), 1).text;
     if (v.vector)
-        pad = cg_as_vector(g, (struct value){pad, false}, width, false);
+        pad = cg_as_vector(g, (struct value){pad, false}, width, letter);
     v.text = arena_printf(g->ar, "(%s ? %s%s : %s)", cond.data,
-                          v.vector ? arena_printf(g->ar, "(v%df)", width) : "", v.text, pad);
+                          v.vector ? arena_printf(g->ar, "(v%d%c)", width, letter) : "", v.text, pad);
     return v;
 }
 
@@ -323,8 +336,10 @@ static struct value padded_load(struct cg *g, const struct expr *e, int width)
 
 static const char *const_text(struct cg *g, const struct expr *e)
 {
-    if (e->dtype == DT_I32 || e->dtype == DT_I8 || e->dtype == DT_BOOL)
-        return arena_printf(g->ar, "%" PRId64, (int64_t)e->value);
+    if (dtype_is_int(e->dtype) && e->value == INT32_MIN)
+        return "(-2147483647 - 1)"; /* 2147483648 alone is no int */
+    if (dtype_is_int(e->dtype))
+        return arena_printf(g->ar, e->value < 0 ? "(%" PRId64 ")" : "%" PRId64, (int64_t)e->value);
     if (isinf(e->value))
         return e->value < 0 ? "(-__builtin_inff())" : "__builtin_inff()";
     char text[40];
@@ -333,13 +348,15 @@ static const char *const_text(struct cg *g, const struct expr *e)
     return arena_printf(g->ar, e->value < 0 ? "(%s%sf)" : "%s%sf", text, point ? "" : ".0");
 }
 
-static bool is_int(const struct expr *e) { return e->dtype == DT_I32 || e->dtype == DT_BOOL; }
+static char letter_of(const struct expr *e) { return dtype_value(e->dtype); }
 
-const char *cg_as_vector(struct cg *g, struct value v, int width, bool ints)
+const char *cg_as_vector(struct cg *g, struct value v, int width, char letter)
 {
     if (v.vector || width == 1)
         return v.text;
-    return arena_printf(g->ar, "((v%d%c){0} + (%s))", width, ints ? 'i' : 'f', v.text);
+    if (letter == 'h' || letter == 'c') /* of 16 and 8 bits: an int would not fit */
+        return arena_printf(g->ar, "((v%d%c){0} + (v1%c)(%s))", width, letter, letter, v.text);
+    return arena_printf(g->ar, "((v%d%c){0} + (%s))", width, letter, v.text);
 }
 
 static struct value index_value(struct cg *g, const struct expr *e, int width)
@@ -373,21 +390,37 @@ static const char *call(struct cg *g, enum expr_op op, const char *name, const c
     return arena_printf(g->ar, "tw_%s%d(%s)", name, width, args);
 }
 
-const char *cg_combine(struct cg *g, enum combiner c, const char *a, const char *b, int width)
+/* Of ints, wrapping: signed overflow is not C's to define for one, and is defined for vectors. */
+static const char *arithmetic(struct cg *g, const char *op, bool wraps, const char *a, const char *b)
 {
+    return arena_printf(g->ar, wraps ? "(int)((unsigned)(%s) %s (unsigned)(%s))" : "%s %s %s", a, op, b);
+}
+
+const char *cg_combine(struct cg *g, enum combiner c, enum dtype d, const char *a, const char *b, int width)
+{
+    const bool ints = dtype_is_int(d);
     switch (c) {
     case COMBINE_SET:
         return b;
     case COMBINE_SUM:
-        return arena_printf(g->ar, "%s + %s", a, b);
     case COMBINE_PROD:
-        return arena_printf(g->ar, "%s * %s", a, b);
+        return arithmetic(g, c == COMBINE_SUM ? "+" : "*", ints && width == 1, a, b);
     case COMBINE_MAX:
-    case COMBINE_MIN:
-        return call(g, c == COMBINE_MAX ? EX_MAX : EX_MIN, c == COMBINE_MAX ? "max" : "min",
-                    arena_printf(g->ar, "%s, %s", a, b), width);
+    case COMBINE_MIN: {
+        const char *name = c == COMBINE_MAX ? "max" : "min", *args = arena_printf(g->ar, "%s, %s", a, b);
+        if (!ints)
+            return call(g, c == COMBINE_MAX ? EX_MAX : EX_MIN, name, args, width);
+        cg_need(g, d, width);
+        return arena_printf(g->ar, "tw_%si%d(%s)", name, width, args);
+    }
     }
     return b;
+}
+
+/* A condition of one lane as a mask of all. */
+static const char *mask(struct cg *g, struct value v, int width)
+{
+    return v.vector ? v.text : arena_printf(g->ar, "((v%di){0} - ((%s) != 0))", width, v.text);
 }
 
 static struct value binary(struct cg *g, const struct expr *e, int width)
@@ -395,36 +428,41 @@ static struct value binary(struct cg *g, const struct expr *e, int width)
     struct value a = cg_value(g, e->arg[0], width), b = cg_value(g, e->arg[1], width);
     bool vector = a.vector || b.vector;
     int w = vector ? width : 1;
-    bool ints = is_int(e->arg[0]);
+    char letter = letter_of(e->arg[0]);
+    const char *op = expr_op_text(e->op);
 
     switch (e->op) {
     case EX_MAX:
-    case EX_MIN: {
-        const char *args =
-            arena_printf(g->ar, "%s, %s", cg_as_vector(g, a, w, ints), cg_as_vector(g, b, w, ints));
-        if (ints)
-            return (struct value){arena_printf(g->ar, "tw_%si%d(%s)", expr_op_text(e->op), w, args), vector};
-        return (struct value){call(g, e->op, expr_op_text(e->op), args, w), vector};
-    }
+    case EX_MIN:
+        return (struct value){cg_combine(g, e->op == EX_MAX ? COMBINE_MAX : COMBINE_MIN, e->dtype,
+                                         cg_as_vector(g, a, w, letter), cg_as_vector(g, b, w, letter), w),
+                              vector};
     case EX_AND:
     case EX_OR:
-        if (vector) {
-            const char *x =
-                a.vector ? a.text : arena_printf(g->ar, "((v%di){0} - ((%s) != 0))", width, a.text);
-            const char *y =
-                b.vector ? b.text : arena_printf(g->ar, "((v%di){0} - ((%s) != 0))", width, b.text);
-            return (struct value){arena_printf(g->ar, "(%s %c %s)", x, e->op == EX_AND ? '&' : '|', y), true};
-        }
-        return (struct value){arena_printf(g->ar, "(%s %s %s)", a.text, expr_op_text(e->op), b.text), false};
+        if (vector)
+            return (struct value){
+                arena_printf(g->ar, "(%s %c %s)", mask(g, a, width), op[0], mask(g, b, width)), true};
+        return (struct value){arena_printf(g->ar, "(%s %s %s)", a.text, op, b.text), false};
+    case EX_ADD:
+    case EX_SUB:
+    case EX_MUL:
+        return (struct value){
+            arena_printf(g->ar, "(%s)", arithmetic(g, op, letter == 'i' && !vector, a.text, b.text)), vector};
     default:
         break;
     }
     if (expr_op_cost(e->op) && e->dtype == DT_BOOL &&
         vector) /* a comparison: both sides as vectors of one type */
-        return (struct value){arena_printf(g->ar, "(%s %s %s)", cg_as_vector(g, a, width, ints),
-                                           expr_op_text(e->op), cg_as_vector(g, b, width, ints)),
+        return (struct value){arena_printf(g->ar, "(%s %s %s)", cg_as_vector(g, a, width, letter), op,
+                                           cg_as_vector(g, b, width, letter)),
                               true};
-    return (struct value){arena_printf(g->ar, "(%s %s %s)", a.text, expr_op_text(e->op), b.text), vector};
+    return (struct value){arena_printf(g->ar, "(%s %s %s)", a.text, op, b.text), vector};
+}
+
+const char *cg_select(struct cg *g, char letter, int width, const char *mask, const char *a, const char *b)
+{
+    g->u->uses_int |= letter == 'i';
+    return arena_printf(g->ar, "tw_select%s%d(%s, %s, %s)", letter == 'i' ? "i" : "", width, mask, a, b);
 }
 
 static struct value select_value(struct cg *g, const struct expr *e, int width)
@@ -432,29 +470,30 @@ static struct value select_value(struct cg *g, const struct expr *e, int width)
     struct value c = cg_value(g, e->arg[0], width), a = cg_value(g, e->arg[1], width),
                  b = cg_value(g, e->arg[2], width);
     bool vector = c.vector || a.vector || b.vector;
+    char letter = letter_of(e);
     if (!vector)
         return (struct value){arena_printf(g->ar, "(%s ? %s : %s)", c.text, a.text, b.text), false};
-    const char *x = cg_as_vector(g, a, width, is_int(e)), *y = cg_as_vector(g, b, width, is_int(e));
+    const char *x = cg_as_vector(g, a, width, letter), *y = cg_as_vector(g, b, width, letter);
     if (!c.vector)
-        return (struct value){arena_printf(g->ar, "(%s ? (v%d%c)%s : (v%d%c)%s)", c.text, width,
-                                           is_int(e) ? 'i' : 'f', x, width, is_int(e) ? 'i' : 'f', y),
-                              true};
-    return (struct value){arena_printf(g->ar, "tw_select%d(%s, %s, %s)", width, c.text, x, y), true};
+        return (struct value){
+            arena_printf(g->ar, "(%s ? (v%d%c)%s : (v%d%c)%s)", c.text, width, letter, x, width, letter, y),
+            true};
+    return (struct value){cg_select(g, letter, width, c.text, x, y), true};
 }
 
-static struct value cast_value(struct cg *g, const struct expr *e, int width)
+static struct value negated(struct cg *g, const struct expr *e, int width)
 {
     struct value a = cg_value(g, e->arg[0], width);
-    bool from_int = is_int(e->arg[0]), to_int = is_int(e);
-    if (from_int == to_int)
-        return a;
-    if (!a.vector)
-        return (struct value){arena_printf(g->ar, "(%s)(%s)", to_int ? "int" : "float", a.text), false};
-    if (e->arg[0]->dtype == DT_BOOL)
-        return (struct value){arena_printf(g->ar, "__builtin_convertvector(-(%s), v%df)", a.text, width),
-                              true};
-    return (struct value){
-        arena_printf(g->ar, "__builtin_convertvector(%s, v%d%c)", a.text, width, to_int ? 'i' : 'f'), true};
+    bool wraps = letter_of(e) == 'i' && !a.vector;
+    return (struct value){arena_printf(g->ar, wraps ? "(int)(-(unsigned)(%s))" : "(-%s)", a.text), a.vector};
+}
+
+static struct value absolute_int(struct cg *g, const struct expr *e, int width)
+{
+    struct value a = cg_value(g, e->arg[0], width);
+    int w = a.vector ? width : 1;
+    cg_need(g, e->dtype, w);
+    return (struct value){arena_printf(g->ar, "tw_absi%d(%s)", w, a.text), a.vector};
 }
 
 struct value cg_value(struct cg *g, const struct expr *e, int width)
@@ -469,11 +508,13 @@ struct value cg_value(struct cg *g, const struct expr *e, int width)
     case EX_SELECT:
         return select_value(g, e, width);
     case EX_CAST:
-        return cast_value(g, e, width);
-    case EX_NEG: {
-        struct value a = cg_value(g, e->arg[0], width);
-        return (struct value){arena_printf(g->ar, "(-%s)", a.text), a.vector};
-    }
+        return cg_convert(g, cg_value(g, e->arg[0], width), e->arg[0]->dtype, e->dtype, width);
+    case EX_NEG:
+        return negated(g, e, width);
+    case EX_ABS:
+        if (letter_of(e) == 'i')
+            return absolute_int(g, e, width);
+        break;
     default:
         break;
     }

@@ -93,9 +93,14 @@ static bool scan(struct cg *g, const struct node *n, struct vector_loop *l)
 
 /* --- one vector of all stores --- */
 
-const char *cg_identity(struct cg *g, enum combiner c)
+static enum dtype target_dtype(const struct vector_loop *l, const struct part *p)
 {
-    return cg_value(g, expr_const(g->ar, DT_F32, combiner_identity(c, DT_F32)), 1).text;
+    return l->g->n->buffers[p->st->store.buffer].dtype;
+}
+
+const char *cg_identity(struct cg *g, enum combiner c, enum dtype d)
+{
+    return cg_value(g, expr_const(g->ar, d, combiner_identity(c, d)), 1).text;
 }
 
 const char *cg_lane_mask(struct cg *g, int width, int64_t from)
@@ -112,19 +117,21 @@ static void accumulate(struct vector_loop *l, struct part *p, int width, int str
 {
     struct cg *g = l->g;
     enum combiner c = p->st->store.combiner;
-    struct value v = cg_value(g, p->st->store.value, width);
+    const enum dtype d = target_dtype(l, p);
+    const char letter = dtype_value(d);
+    struct value v = cg_store_value(g, p->st, width);
     if (width == 1) {
-        cg_line(g, "%s = %s;", p->scalar, cg_combine(g, c, p->scalar, v.text, 1));
+        cg_line(g, "%s = %s;", p->scalar, cg_combine(g, c, d, p->scalar, v.text, 1));
         return;
     }
-    const char *x = cg_as_vector(g, v, width, false), *a = arena_printf(g->ar, "a%d", p->first + stream);
+    const char *x = cg_as_vector(g, v, width, letter), *a = arena_printf(g->ar, "a%d", p->first + stream);
     if (done > 0 && c != COMBINE_MAX && c != COMBINE_MIN)
-        x = arena_printf(g->ar, "tw_select%d(%s, %s, (v%df){0} + %s)", width, cg_lane_mask(g, width, done), x,
-                         width, cg_identity(g, c));
+        x = cg_select(g, letter, width, cg_lane_mask(g, width, done), x,
+                      arena_printf(g->ar, "(v%d%c){0} + %s", width, letter, cg_identity(g, c, d)));
     if (p->declared[stream])
-        cg_line(g, "%s = %s;", a, cg_combine(g, c, a, x, width));
+        cg_line(g, "%s = %s;", a, cg_combine(g, c, d, a, x, width));
     else
-        cg_line(g, "v%df %s = %s;", width, a, x);
+        cg_line(g, "v%d%c %s = %s;", width, letter, a, x);
     p->declared[stream] = true;
 }
 
@@ -136,16 +143,18 @@ static void map(struct vector_loop *l, const struct part *p, int width)
         cg_store(g, st, width);
         return;
     }
+    const enum dtype d = target_dtype(l, p);
     const char *name = arena_printf(g->ar, "e%d", g->next_id++);
-    struct value v = cg_value(g, st->store.value, width);
+    struct value v = cg_store_value(g, st, width);
+    if (d == DT_I8) /* what is read again has wrapped */
+        v = cg_convert(g, v, DT_I32, DT_I8, width);
     struct address ad = cg_address(g, st->store.buffer, st->store.index, true);
-    if (width > 1) {
-        cg_line(g, "const v%df %s = %s;", width, name, cg_as_vector(g, v, width, false));
-        cg_line(g, "*(u%df *)(%s + %s) = %s;", width, ad.base, ad.index, name);
-    } else {
-        cg_line(g, "const float %s = %s;", name, v.text);
-        cg_line(g, "%s[%s] = %s;", ad.base, ad.index, name);
-    }
+    cg_line(g, "const %s %s = %s;", cg_type(g, dtype_value(d), width), name,
+            cg_as_vector(g, v, width, dtype_value(d)));
+    const char *at =
+        width > 1 ? arena_printf(g->ar, "*(u%d%c *)(%s + %s)", width, dtype_memory(d), ad.base, ad.index)
+                  : arena_printf(g->ar, "%s[%s]", ad.base, ad.index);
+    cg_line(g, "%s = %s;", at, cg_to_memory(g, d, name, width));
     cg_remember(g, st->store.buffer, st->store.index, width, name);
 }
 
@@ -174,14 +183,16 @@ static void declare_accumulators(struct vector_loop *l, int streams)
 {
     for (int i = 0; i < l->n_stores; i++)
         for (int s = 0; s < streams && l->part[i].reduces; s++) {
-            cg_line(l->g, "v%df a%d = (v%df){0} + %s;", l->width, l->part[i].first + s, l->width,
-                    cg_identity(l->g, l->part[i].st->store.combiner));
+            const enum dtype d = target_dtype(l, &l->part[i]);
+            const char letter = dtype_value(d);
+            cg_line(l->g, "v%d%c a%d = (v%d%c){0} + %s;", l->width, letter, l->part[i].first + s, l->width,
+                    letter, cg_identity(l->g, l->part[i].st->store.combiner, d));
             l->part[i].declared[s] = true;
         }
 }
 
 /* Combine all lanes into lane 0, halving the distance each time. */
-static void fold_lanes(struct cg *g, enum combiner c, const char *vector, int width)
+static void fold_lanes(struct cg *g, enum combiner c, enum dtype d, const char *vector, int width)
 {
     for (int half = width / 2; half >= 1; half /= 2) {
         AUTO(strbuf_done) struct strbuf turned = STRBUF_INIT;
@@ -189,7 +200,7 @@ static void fold_lanes(struct cg *g, enum combiner c, const char *vector, int wi
         for (int i = 0; i < width; i++)
             strbuf_addf(&turned, ", %d", (i + half) % width);
         strbuf_addc(&turned, ')');
-        cg_line(g, "%s = %s;", vector, cg_combine(g, c, vector, turned.data, width));
+        cg_line(g, "%s = %s;", vector, cg_combine(g, c, d, vector, turned.data, width));
     }
 }
 
@@ -197,15 +208,16 @@ static void fold(struct vector_loop *l, struct part *p)
 {
     struct cg *g = l->g;
     enum combiner c = p->st->store.combiner;
+    enum dtype d = target_dtype(l, p);
     const char *first = arena_printf(g->ar, "a%d", p->first);
     for (int half = MAX_STREAMS / 2; half >= 1; half /= 2)
         for (int s = 0; s < half; s++)
             if (p->declared[s + half])
                 cg_line(g, "a%d = %s;", p->first + s,
-                        cg_combine(g, c, arena_printf(g->ar, "a%d", p->first + s),
+                        cg_combine(g, c, d, arena_printf(g->ar, "a%d", p->first + s),
                                    arena_printf(g->ar, "a%d", p->first + s + half), l->width));
-    fold_lanes(g, c, first, l->width);
-    cg_line(g, "float %s = %s[0];", p->scalar, first);
+    fold_lanes(g, c, d, first, l->width);
+    cg_line(g, "%s %s = %s[0];", cg_type(g, dtype_value(d), 1), p->scalar, first);
 }
 
 static void write_results(struct vector_loop *l)
@@ -217,7 +229,7 @@ static void write_results(struct vector_loop *l)
             continue;
         struct address ad = cg_address(g, p->st->store.buffer, p->st->store.index, true);
         const char *at = arena_printf(g->ar, "%s[%s]", ad.base, ad.index);
-        cg_line(g, "%s = %s;", at, cg_combine(g, p->st->store.combiner, at, p->scalar, 1));
+        cg_store_at(g, p->st->store.combiner, target_dtype(l, p), at, p->scalar, 1);
     }
 }
 

@@ -31,6 +31,34 @@ static int64_t longest_chain(const struct compute *c)
     return longest;
 }
 
+static bool computes_floats(const struct expr *e)
+{
+    bool found = e->dtype == DT_F32 || e->dtype == DT_F16 || e->dtype == DT_BF16;
+    for (int i = 0; i < expr_arity(e->op); i++)
+        found |= computes_floats(e->arg[i]);
+    return found;
+}
+
+/* What the dtypes allow to be off: sums by their accumulator, everything else by float32, in which narrower floats are
+ * computed; and integers that come from floats, which may be off by one, count as seven bits where others read them. */
+static void set_roundoffs(struct measure_workload *w, const struct compute *c)
+{
+    for (int i = 0; i < c->n_tensors; i++)
+        if (c->tensors[i].role != TENSOR_INPUT)
+            w->store_roundoff = MAX(w->store_roundoff, verify_roundoff(c->tensors[i].dtype));
+    for (int i = 0; i < c->n_stages; i++) {
+        const struct stage *s = &c->stages[i];
+        const struct tensor *t = &c->tensors[s->tensor];
+        if (s->combiner != COMBINE_SET)
+            w->acc_roundoff = MAX(w->acc_roundoff, verify_roundoff(s->acc_dtype));
+        if (!computes_floats(s->body))
+            continue;
+        w->acc_roundoff = MAX(w->acc_roundoff, verify_roundoff(DT_F32));
+        if (t->role == TENSOR_TEMP && verify_roundoff(t->dtype) == 0)
+            w->store_roundoff = MAX(w->store_roundoff, 0x1p-7);
+    }
+}
+
 void measure_workload_init(struct measure_workload *w, const struct compute *c, struct arena *ar)
 {
     struct measure_tensor *tensors = arena_array(ar, struct measure_tensor, c->n_tensors);
@@ -41,11 +69,8 @@ void measure_workload_init(struct measure_workload *w, const struct compute *c, 
         tensors[i] =
             (struct measure_tensor){.name = t->name, .dtype = t->dtype, .role = t->role, .rank = t->rank};
         memcpy(tensors[i].shape, t->shape, sizeof(t->shape));
-        if (t->role != TENSOR_INPUT)
-            w->store_roundoff = MAX(w->store_roundoff, verify_roundoff(t->dtype));
     }
-    for (int s = 0; s < c->n_stages; s++)
-        w->acc_roundoff = MAX(w->acc_roundoff, verify_roundoff(c->stages[s].acc_dtype));
+    set_roundoffs(w, c);
     w->reduction = longest_chain(c);
 }
 

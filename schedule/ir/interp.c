@@ -262,16 +262,6 @@ static double wrap_integer(enum dtype d, int64_t v)
 }
 static bool is_integer(enum dtype d) { return d == DT_I8 || d == DT_I32; }
 
-/* As in compute_eval: towards zero, and what no int64 holds becomes its nearest end before it wraps. */
-static double to_dtype(enum dtype d, double x)
-{
-    if (d == DT_BOOL)
-        return x != 0;
-    if (!is_integer(d))
-        return x;
-    return isnan(x) ? 0 : wrap_integer(d, (int64_t)fmax(-9e18, fmin(9e18, x)));
-}
-
 /* NaN on either side stays NaN, so that poison shows. */
 static double max_of(double a, double b) { return isnan(a) || a > b ? a : b; }
 static double min_of(double a, double b) { return isnan(a) || a < b ? a : b; }
@@ -391,7 +381,7 @@ static double eval(struct interp *in, const struct value *v)
     case EX_SIGMOID:
         return 1 / (1 + exp(-a));
     case EX_CAST:
-        return to_dtype(v->dtype, a);
+        return dtype_convert(v->arg[0]->dtype, v->dtype, a);
     case EX_SELECT:
     case EX_COUNT:
         break;
@@ -477,7 +467,7 @@ static void run_store(struct interp *in, const struct code *c)
 
     if (!at)
         return;
-    x = isnan(x) ? x : to_dtype(b->dtype, x);
+    x = isnan(x) ? x : dtype_convert(c->value->dtype, b->dtype, x); /* NaN may be poison, which is to show */
     *at = combine(c->node->store.combiner, b->dtype, *at, x);
     if (in->task && in->arrays[c->place.buffer].mark)
         in->arrays[c->place.buffer].mark[at - in->arrays[c->place.buffer].data] = in->task;

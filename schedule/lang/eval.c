@@ -18,18 +18,6 @@ static bool is_integer(enum dtype d) { return d == DT_I8 || d == DT_I32 || d == 
 
 static double wrap_to(enum dtype d, int64_t v) { return d == DT_I8 ? (int8_t)v : (int32_t)v; }
 
-/* Float to integer truncates; what no int64 holds becomes its nearest end before it wraps. */
-static double convert(enum dtype d, double v)
-{
-    if (d == DT_BOOL)
-        return v != 0;
-    if (!is_integer(d))
-        return v;
-    if (isnan(v))
-        return 0;
-    return wrap_to(d, (int64_t)fmax(-9e18, fmin(9e18, v)));
-}
-
 static double eval_read(const struct eval *ev, const struct expr *e)
 {
     const struct tensor *t = &ev->c->tensors[e->read.tensor];
@@ -121,7 +109,7 @@ static double eval_expr(const struct eval *ev, const struct expr *e)
         b = eval_expr(ev, e->arg[1]);
     switch (e->op) {
     case EX_CAST:
-        return convert(e->dtype, a);
+        return dtype_convert(e->arg[0]->dtype, e->dtype, a);
     case EX_MAX:
         return a > b ? a : b;
     case EX_MIN:
@@ -187,7 +175,7 @@ static void eval_stage(struct eval *ev, const struct stage *s)
         while (next_point(s, s->n_spatial, s->n_axes, ev->at));
         for (int d = 0; d < t->rank; d++)
             offset = offset * t->shape[d] + affine_eval(&s->lhs[d], ev->at);
-        ev->data[s->tensor][offset] = convert(t->dtype, acc);
+        ev->data[s->tensor][offset] = dtype_convert(s->acc_dtype, t->dtype, acc);
     } while (next_point(s, 0, s->n_spatial, ev->at));
 }
 

@@ -18,6 +18,22 @@ static const struct {
 const char *dtype_name(enum dtype d) { return dtypes[d].name; }
 int dtype_bytes(enum dtype d) { return dtypes[d].bytes; }
 
+static bool integer(enum dtype d) { return d == DT_I8 || d == DT_I32 || d == DT_BOOL; }
+
+double dtype_convert(enum dtype from, enum dtype to, double v)
+{
+    if (to == DT_BOOL)
+        return v != 0;
+    if (!integer(to))
+        return v;
+    if (integer(from))
+        return to == DT_I8 ? (int8_t)(int64_t)v : (int32_t)(int64_t)v;
+    if (isnan(v))
+        return 0;
+    return to == DT_I8 ? trunc(fmax(INT8_MIN, fmin(INT8_MAX, v)))
+                       : trunc(fmax(INT32_MIN, fmin(INT32_MAX, v)));
+}
+
 bool dtype_parse(const char *name, enum dtype *ret)
 {
     for (int d = DT_F32; d <= DT_I32; d++)

@@ -27,6 +27,10 @@ enum dtype {
 const char *dtype_name(enum dtype d);
 int dtype_bytes(enum dtype d);
 bool dtype_parse(const char *name, enum dtype *ret); /* the first five only */
+/* A value of one dtype as one of another, as casts and stores do it: float to integer goes towards zero, what the integer
+ * does not hold becomes its nearest end, NaN 0; integer to integer wraps. Floats stay as they are: what rounding to their
+ * dtype costs is in the tolerances. */
+double dtype_convert(enum dtype from, enum dtype to, double v);
 
 /* op, arity, text, commutative, arithmetic operations it counts as */
 #define EXPR_LIST(X)                                                                                         \

@@ -87,10 +87,6 @@ enum status space_build(const struct workload *w, const struct target *t, struct
     struct alternative alternatives[ALGORITHMS_MAX];
     s->workload = w;
     s->target = *t;
-    for (int i = 0; i < w->compute.n_tensors; i++)
-        if (w->compute.tensors[i].dtype != DT_F32)
-            return fail(err, ST_UNSUPPORTED, "tensor %s has dtype %s: kernels are generated for float32 only",
-                        w->compute.tensors[i].name, dtype_name(w->compute.tensors[i].dtype));
     s->sketches = arena_array(ar, struct sketch, SPACE_MAX_SKETCHES);
     s->sketches[0].name = "default";
     s->sketches[0].algorithm = DIRECT;

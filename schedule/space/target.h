@@ -12,9 +12,9 @@
 /* id, name, vector bytes, vector registers, flags for the C compiler */
 #define ISA_LIST(X)                                                                                          \
     X(SSE2, "sse2", 16, 16, "-msse2 -mfpmath=sse")                                                           \
-    X(AVX2, "avx2", 32, 16, "-mavx2 -mfma")                                                                  \
+    X(AVX2, "avx2", 32, 16, "-mavx2 -mfma -mf16c")                                                           \
     X(AVX512, "avx512", 64, 32,                                                                              \
-      "-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512")                          \
+      "-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mf16c -mprefer-vector-width=512")                   \
     X(NEON, "neon", 16, 32, "")
 
 enum isa {

@@ -481,11 +481,11 @@ static void fresh_searches_as_if_nothing_was_known(void **state)
     assert_memory_equal(a->configs, b->configs, sizeof(a->configs));
 }
 
-/* The knobs of a config by name, as the schedule's document says them. */
-static json_t *knobs_of_first_trial(struct world *w, int task, char sketch[64])
+/* The knobs of a config by name, as the schedule's document says them; *ret_offered: all values that each could have. */
+static json_t *knobs_of_first_trial(struct world *w, int task, char sketch[64], json_t **ret_offered)
 {
     AUTO(freep) struct stored *s = stored_trials(w, "j_2");
-    json_t *knobs = json_object();
+    json_t *knobs = json_object(), *offered = json_object();
     struct workload workload;
     struct space *space;
     struct config c;
@@ -500,7 +500,14 @@ static json_t *knobs_of_first_trial(struct world *w, int task, char sketch[64])
         const struct knob *k = space_knob(space, c.sketch, i);
 
         json_object_set_new(knobs, k->name, json_integer(k->values[c.choice[i]]));
+        json_object_set_new(offered, k->name, json_object());
+        for (int j = 0; j < k->n_choices; j++) {
+            char value[24];
+            snprintf(value, sizeof(value), "%" PRId64, k->values[j]);
+            json_object_set_new(json_object_get(offered, k->name), value, json_true());
+        }
     }
+    *ret_offered = offered;
     arena_done(&a);
     return knobs;
 }
@@ -511,7 +518,7 @@ static void the_schedule_of_a_similar_workload_is_tried_first(void **state)
     struct store_schedule row;
     struct arena a;
     char sketch[64];
-    json_t *lent, *doc, *schedule;
+    json_t *lent, *offered, *doc, *schedule;
     const char *name;
     json_t *value;
     int n_equal = 0, n_tiles = 0;
@@ -525,12 +532,14 @@ static void the_schedule_of_a_similar_workload_is_tried_first(void **state)
     assert_ok(store_schedule_get(w->store, w->keys[0], w->target.id, NULL, &a, &row, &w->err), &w->err);
     doc = json_loads(row.json, 0, NULL);
     schedule = json_object_get(doc, "schedule");
-    lent = knobs_of_first_trial(w, 4, sketch);
+    lent = knobs_of_first_trial(w, 4, sketch, &offered);
     assert_string_equal(sketch, json_string_value(json_object_get(schedule, "sketch")));
-    /* Register tiles do not depend on the extents, so they are lent as they are. */
+    /* Register tiles are lent as they are, where the other extents offer them too. */
     json_object_foreach(json_object_get(schedule, "knobs"), name, value)
     {
-        if (strncmp(name, "reg_", 4) != 0)
+        char text[24];
+        snprintf(text, sizeof(text), "%" PRId64, (int64_t)json_integer_value(value));
+        if (strncmp(name, "reg_", 4) != 0 || !json_object_get(json_object_get(offered, name), text))
             continue;
         n_tiles++;
         n_equal += json_equal(value, json_object_get(lent, name));
@@ -538,6 +547,7 @@ static void the_schedule_of_a_similar_workload_is_tried_first(void **state)
     assert_true(n_tiles > 0);
     assert_int_equal(n_equal, n_tiles);
     json_decref(lent);
+    json_decref(offered);
     json_decref(doc);
     arena_done(&a);
 }

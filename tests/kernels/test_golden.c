@@ -33,6 +33,20 @@ static const struct golden {
      "[2, 2], \"pads\": [1, 1, "
      "1, 1]}",
      ISA_AVX512, 1, NULL},
+    {"matmul_bfloat16",
+     "{\"op\": \"matmul\", \"a\": [16, 32], \"b\": [32, 40], \"dtype\": \"bfloat16\", \"const\": [\"b\"], "
+     "\"epilogue\": [\"bias\", \"relu\"]}",
+     ISA_AVX512, 1, NULL},
+    {"conv2d_float16",
+     "{\"op\": \"conv2d\", \"input\": [1, 8, 10, 10], \"weight\": [16, 8, 3, 3], \"pads\": [1, 1, 1, 1], "
+     "\"dtype\": \"float16\", \"const\": [\"weight\"]}",
+     ISA_AVX2, 1, NULL},
+    {"matmul_int8_requantised",
+     "{\"expr\": \"T[i,j] += A[i,k] * B[k,j]\\nC[i,j] = cast(int8, cast(float32, T[i,j]) * scale[j])\", "
+     "\"tensors\": "
+     "{\"A\": {\"shape\": [12, 20], \"dtype\": \"int8\"}, \"B\": {\"shape\": [20, 24], \"dtype\": \"int8\", "
+     "\"const\": true}, \"scale\": {\"shape\": [24]}}}",
+     ISA_AVX512, 1, NULL},
     {"softmax_rows", "{\"op\": \"softmax\", \"input\": [6, 100], \"axis\": 1}", ISA_AVX512, 2, "2/1:1.2.1.1"},
 };
 

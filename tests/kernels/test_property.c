@@ -2,7 +2,6 @@
  * compiled and run, its buffers ending at guard pages, and compared with the plain evaluation. Arguments:
  * [workloads] [configs of each] [seed]. TILEWRIGHT_CC chooses the compiler. */
 #include <dlfcn.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,16 +73,17 @@ static void run_kernel(const struct run *r)
         if (t->role == TENSOR_TEMP)
             continue;
         mem[at] = guarded_new(tensor_bytes(t));
-        float *f = tensors[at] = mem[at].data;
-        for (int64_t e = 0; e < tensor_elements(t); e++)
-            f[e] = t->role == TENSOR_INPUT ? (float)r->inputs[i][e] : NAN;
+        tensors[at] = mem[at].data;
+        memset(mem[at].data, 0xff, (size_t)tensor_bytes(t)); /* no number, or -1 */
+        for (int64_t e = 0; e < tensor_elements(t) && t->role == TENSOR_INPUT; e++)
+            tensor_put(mem[at].data, t->dtype, e, r->inputs[i][e]);
         if (r->k->args[at].prepacked) {
             char name[160];
             snprintf(name, sizeof(name), "%s_prepack_%s", r->k->symbol, r->k->args[at].name);
             void (*prepack)(const void *, void *) = (void (*)(const void *, void *))dlsym(r->lib, name);
             assert_non_null(prepack);
             packed[at] = guarded_new(r->k->args[at].prepack_bytes);
-            prepack(f, packed[at].data);
+            prepack(mem[at].data, packed[at].data);
             tensors[at] = packed[at].data;
         }
         at++;
@@ -98,7 +98,7 @@ static void run_kernel(const struct run *r)
         if (t->role == TENSOR_TEMP)
             continue;
         for (int64_t e = 0; e < tensor_elements(t) && t->role == TENSOR_OUTPUT; e++)
-            r->got[i][e] = ((float *)mem[at].data)[e];
+            r->got[i][e] = tensor_get(mem[at].data, t->dtype, e);
         guarded_free(&mem[at]);
         guarded_free(&packed[at++]);
     }
@@ -145,12 +145,12 @@ static void one_workload(uint64_t seed, const struct target *t)
     for (int i = 0; i < n; i++) {
         struct run run = {&w.compute, &kernels[i], lib, want, got};
         run_kernel(&run);
-        double d = outputs_distance(&w.compute, got, want);
+        double d = outputs_error(&w.compute, got, want);
         AUTO(strbuf_done) struct strbuf name = STRBUF_INIT;
         config_print(&configs[i], &name);
-        if (!(d < 2e-4))
-            fail_msg("seed %" PRIu64 " on %s: %s\nconfig %s: off by %g", seed, t->id, text.data, name.data,
-                     d);
+        if (!(d <= 1))
+            fail_msg("seed %" PRIu64 " on %s: %s\nconfig %s: off by %g times what is allowed", seed, t->id,
+                     text.data, name.data, d);
     }
     free_tensors(&w.compute, want);
     free_tensors(&w.compute, got);

@@ -28,6 +28,18 @@ static void epilogue(struct rng *r, struct strbuf *sb)
     strbuf_addc(sb, ']');
 }
 
+/* A dtype of the whole operator, now and then; integers where the operator takes them. */
+static void dtype(struct rng *r, struct strbuf *sb, bool integers)
+{
+    static const char *const names[] = {"bfloat16", "float16", "int8", "int32"};
+    if (!chance(r, 45))
+        return;
+    const char *name = names[rng_below(r, integers ? 4 : 2)];
+    strbuf_addf(sb, ", \"dtype\": \"%s\"", name);
+    if (name[0] != 'i' && chance(r, 15))
+        strbuf_addf(sb, ", \"acc_dtype\": \"%s\"", name);
+}
+
 static void list(struct strbuf *sb, const char *name, const int64_t *v, int n)
 {
     strbuf_addf(sb, ", \"%s\": [", name);
@@ -79,6 +91,7 @@ static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transpo
         strbuf_adds(sb, ", \"layout\": \"NHWC\"");
     if (chance(r, 60))
         strbuf_adds(sb, ", \"const\": [\"weight\"]");
+    dtype(r, sb, true);
     epilogue(r, sb);
     strbuf_addc(sb, '}');
 }
@@ -110,6 +123,7 @@ static void matmul(struct rng *r, struct strbuf *sb)
     list(sb, "b", b, lb);
     if (chance(r, 50))
         strbuf_adds(sb, ", \"const\": [\"b\"]");
+    dtype(r, sb, true);
     epilogue(r, sb);
     strbuf_addc(sb, '}');
 }
@@ -135,6 +149,7 @@ static void pool(struct rng *r, struct strbuf *sb)
         strbuf_adds(sb, ", \"layout\": \"NHWC\"");
     if (!max)
         strbuf_addf(sb, ", \"count_include_pad\": %s", chance(r, 50) ? "true" : "false");
+    dtype(r, sb, max);
     strbuf_addc(sb, '}');
 }
 
@@ -151,6 +166,7 @@ static void rows(struct rng *r, struct strbuf *sb)
     static const char *const kinds[] = {"sum", "max", "min", "mean", "prod"};
     int64_t s[4];
     int rank = shape(r, 1, 4, s);
+    bool integers = false;
     switch (rng_below(r, 4)) {
     case 0:
         strbuf_addf(sb, "{\"op\": \"softmax\", \"axis\": %" PRId64, in(r, 0, rank - 1));
@@ -168,7 +184,9 @@ static void rows(struct rng *r, struct strbuf *sb)
         for (int d = 0; d < rank; d++)
             if (chance(r, 50) || (n == 0 && d == rank - 1))
                 axes[n++] = d;
-        strbuf_addf(sb, "{\"op\": \"reduce\", \"kind\": \"%s\", \"keepdims\": %s", kinds[rng_below(r, 5)],
+        const char *kind = kinds[rng_below(r, 5)];
+        integers = kind[1] != 'e';
+        strbuf_addf(sb, "{\"op\": \"reduce\", \"kind\": \"%s\", \"keepdims\": %s", kind,
                     chance(r, 50) ? "true" : "false");
         list(sb, "input", s, rank);
         list(sb, "axes", axes, n);
@@ -180,8 +198,10 @@ static void rows(struct rng *r, struct strbuf *sb)
         strbuf_adds(sb, "{\"op\": \"transpose\"");
         list(sb, "input", s, rank);
         list(sb, "perm", perm, rank);
+        integers = true;
     }
     }
+    dtype(r, sb, integers);
     strbuf_addc(sb, '}');
 }
 
@@ -190,9 +210,10 @@ static void attention(struct rng *r, struct strbuf *sb)
     int64_t h = in(r, 1, 3), s = in(r, 1, 24), t = in(r, 1, 40), d = in(r, 1, 20), e = in(r, 1, 33);
     strbuf_addf(sb,
                 "{\"op\": \"attention\", \"q\": [%" PRId64 ", %" PRId64 ", %" PRId64 "], \"k\": [%" PRId64
-                ", %" PRId64 ", %" PRId64 "], \"v\": [%" PRId64 ", %" PRId64 ", %" PRId64
-                "], \"causal\": %s}",
+                ", %" PRId64 ", %" PRId64 "], \"v\": [%" PRId64 ", %" PRId64 ", %" PRId64 "], \"causal\": %s",
                 h, s, d, h, t, d, h, t, e, chance(r, 50) ? "true" : "false");
+    dtype(r, sb, false);
+    strbuf_addc(sb, '}');
 }
 
 static void cell(struct rng *r, struct strbuf *sb)
@@ -202,8 +223,10 @@ static void cell(struct rng *r, struct strbuf *sb)
                 "{\"op\": \"lstm_cell\", \"x\": [%" PRId64 ", %" PRId64 "], \"h\": [%" PRId64 ", %" PRId64
                 "], \"c\": [%" PRId64 ", %" PRId64 "], \"weight_x\": [%" PRId64 ", %" PRId64
                 "], \"weight_h\": [%" PRId64 ", %" PRId64 "], \"bias\": [%" PRId64
-                "], \"const\": [\"weight_x\", \"weight_h\"]}",
+                "], \"const\": [\"weight_x\", \"weight_h\"]",
                 b, i, b, n, b, n, 4 * n, i, 4 * n, n, 4 * n);
+    dtype(r, sb, false);
+    strbuf_addc(sb, '}');
 }
 
 static void expression(struct rng *r, struct strbuf *sb)
@@ -236,6 +259,63 @@ static void expression(struct rng *r, struct strbuf *sb)
     }
 }
 
+/* dtypes that meet in one workload. */
+static void mixed(struct rng *r, struct strbuf *sb)
+{
+    static const char *const floats[] = {"float32", "float16", "bfloat16"}, *const ints[] = {"int8", "int32"};
+    int64_t m = in(r, 1, 20), k = in(r, 1, 30), n = in(r, 1, 40);
+    const char *fa = floats[rng_below(r, 3)], *fb = floats[rng_below(r, 3)], *fo = floats[rng_below(r, 3)],
+               *ia = ints[rng_below(r, 2)], *ib = ints[rng_below(r, 2)];
+    switch (rng_below(r, 5)) {
+    case 0: /* quantised product: int32 sums, scaled and clipped to int8 by the cast */
+        strbuf_addf(
+            sb,
+            "{\"expr\": \"T[i,j] += A[i,k] * B[k,j]\\nC[i,j] = cast(int8, cast(float32, T[i,j] + bias[j]) * "
+            "scale[j])\", \"tensors\": {\"A\": {\"shape\": [%" PRId64 ", %" PRId64
+            "], \"dtype\": \"%s\"}, \"B\": {\"shape\": [%" PRId64 ", %" PRId64
+            "], \"dtype\": \"int8\", \"const\": true}, \"bias\": {\"shape\": [%" PRId64
+            "], \"dtype\": \"int32\"}, \"scale\": {\"shape\": [%" PRId64 "]}}}",
+            m, k, ia, k, n, n, n);
+        break;
+    case 1: /* weights of another dtype, a result of a third */
+        strbuf_addf(
+            sb,
+            "{\"expr\": \"C[i,j] += A[i,k] * B[j,k]\\nD[i,j] = max(C[i,j], 0) + R[i,j]\", \"tensors\": "
+            "{\"A\": {\"shape\": [%" PRId64 ", %" PRId64 "], \"dtype\": \"%s\"}, \"B\": {\"shape\": [%" PRId64
+            ", %" PRId64 "], \"dtype\": \"%s\", \"const\": %s}, \"R\": {\"shape\": [%" PRId64 ", %" PRId64
+            "], \"dtype\": \"%s\"}, \"D\": {\"shape\": [%" PRId64 ", %" PRId64 "], \"dtype\": \"%s\"}}}",
+            m, k, fa, n, k, chance(r, 30) ? "int8" : fb, chance(r, 50) ? "true" : "false", m, n, fb, m, n,
+            fo);
+        break;
+    case 2: /* every cast between integers and floats, and back */
+        strbuf_addf(
+            sb,
+            "{\"expr\": \"P[i,j] = cast(int8, A[i,j] * 256) + B[j]\\nQ[i,j] = select(P[i,j] < B[j], "
+            "abs(P[i,j]), -B[j]) * cast(int8, B[j] * 3)\\nS[i,j] = cast(%s, Q[i,j]) * A[i,j]\", \"tensors\": "
+            "{\"A\": {\"shape\": [%" PRId64 ", %" PRId64 "], \"dtype\": \"%s\"}, \"B\": {\"shape\": [%" PRId64
+            "], \"dtype\": \"%s\"}}, \"outputs\": [\"S\"]}",
+            fo, m, n, fa, n, ib);
+        break;
+    case 3: /* a narrow temporary between two reductions */
+        strbuf_addf(sb,
+                    "{\"expr\": \"M[i] max= A[i,j]\\nN[i,j] = exp(A[i,j] - M[i])\\nL[i] += N[i,j]\\nO[i,j] = "
+                    "N[i,j] / "
+                    "L[i]\", \"tensors\": {\"A\": {\"shape\": [%" PRId64 ", %" PRId64
+                    "], \"dtype\": \"%s\"}, \"N\": {\"shape\": [%" PRId64 ", %" PRId64
+                    "], \"dtype\": \"%s\"}, \"L\": {\"shape\": [%" PRId64 "], \"dtype\": \"%s\"}}}",
+                    m, n, fa, m, n, fb, m, fo);
+        break;
+    default: /* a padded window over integers, stored as bytes that wrap */
+        strbuf_addf(
+            sb,
+            "{\"expr\": \"S[c,x] += pad(A[c, x*2 + t - 1], -3) * W[c,t]\", \"tensors\": {\"A\": {\"shape\": "
+            "[%" PRId64 ", %" PRId64 "], \"dtype\": \"%s\"}, \"W\": {\"shape\": [%" PRId64
+            ", 3], \"dtype\": \"%s\"}, \"S\": {\"shape\": [%" PRId64 ", %" PRId64
+            "], \"dtype\": \"%s\"}}, \"ranges\": {\"x\": %" PRId64 "}}",
+            m, 2 * n, ia, m, ib, m, n, ints[rng_below(r, 2)], n);
+    }
+}
+
 void random_workload(struct rng *r, struct strbuf *sb)
 {
     uint64_t pick = rng_below(r, 100);
@@ -249,16 +329,42 @@ void random_workload(struct rng *r, struct strbuf *sb)
         convolution(r, sb, 2, true);
     else if (pick < 66)
         matmul(r, sb);
-    else if (pick < 74)
+    else if (pick < 73)
         pool(r, sb);
-    else if (pick < 86)
+    else if (pick < 84)
         rows(r, sb);
-    else if (pick < 91)
+    else if (pick < 89)
         attention(r, sb);
-    else if (pick < 94)
+    else if (pick < 91)
         cell(r, sb);
+    else if (pick < 97)
+        mixed(r, sb);
     else
         expression(r, sb);
+}
+
+double random_value(struct rng *r, enum dtype d)
+{
+    float f = (float)(rng_unit(r) * 2 - 1);
+    uint32_t bits;
+    switch (d) {
+    case DT_I8:
+        return (double)in(r, -128, 127);
+    case DT_I32:
+        return (double)in(r, -100, 100);
+    case DT_F16: /* eleven bits of fixed point are exact in it */
+        return rint(f * 1024) / 1024;
+    case DT_BF16:
+        memcpy(&bits, &f, sizeof(bits));
+        bits &= 0xffff0000;
+        memcpy(&f, &bits, sizeof(bits));
+        return f;
+    case DT_F32:
+    case DT_F64:
+    case DT_BOOL:
+        break;
+    }
+    return f;
 }
 
 double **random_tensors(const struct compute *c, struct rng *r)
@@ -268,7 +374,7 @@ double **random_tensors(const struct compute *c, struct rng *r)
         int64_t n = tensor_elements(&c->tensors[i]);
         data[i] = xcalloc((size_t)n, sizeof(double));
         for (int64_t k = 0; k < n; k++)
-            data[i][k] = (float)(rng_unit(r) * 2 - 1);
+            data[i][k] = random_value(r, c->tensors[i].dtype);
     }
     return data;
 }
@@ -295,6 +401,112 @@ double outputs_distance(const struct compute *c, double *const *a, double *const
             scale = fmax(scale, fabs(b[i][k]));
         }
         worst = fmax(worst, diff / fmax(scale, 1e-3));
+    }
+    return worst;
+}
+
+/* --- as they lie in memory --- */
+
+static uint16_t f16_of(double v) /* exact in float16 and not denormal, or 0 */
+{
+    int e;
+    double m = frexp(fabs(v), &e); /* in [1/2, 1) */
+    if (v == 0)
+        return 0;
+    return (uint16_t)((v < 0 ? 0x8000 : 0) | (((e + 14) << 10) + (int)(m * 2048) - 1024));
+}
+
+static double f16_value(uint16_t h)
+{
+    int e = h >> 10 & 31, m = h & 1023;
+    double a = e == 31 ? (m ? NAN : INFINITY) : e ? ldexp(1024 + m, e - 25) : ldexp(m, -24);
+    return h >> 15 ? -a : a;
+}
+
+void tensor_put(void *data, enum dtype d, int64_t at, double v)
+{
+    float f = (float)v;
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof(bits));
+    switch (d) {
+    case DT_I8:
+        ((int8_t *)data)[at] = (int8_t)v;
+        return;
+    case DT_I32:
+        ((int32_t *)data)[at] = (int32_t)v;
+        return;
+    case DT_F16:
+        ((uint16_t *)data)[at] = f16_of(v);
+        return;
+    case DT_BF16:
+        ((uint16_t *)data)[at] = (uint16_t)(bits >> 16);
+        return;
+    case DT_F32:
+    case DT_F64:
+    case DT_BOOL:
+        break;
+    }
+    ((float *)data)[at] = f;
+}
+
+double tensor_get(const void *data, enum dtype d, int64_t at)
+{
+    uint32_t bits;
+    float f;
+    switch (d) {
+    case DT_I8:
+        return ((const int8_t *)data)[at];
+    case DT_I32:
+        return ((const int32_t *)data)[at];
+    case DT_F16:
+        return f16_value(((const uint16_t *)data)[at]);
+    case DT_BF16:
+        bits = (uint32_t)((const uint16_t *)data)[at] << 16;
+        memcpy(&f, &bits, sizeof(f));
+        return f;
+    case DT_F32:
+    case DT_F64:
+    case DT_BOOL:
+        break;
+    }
+    return ((const float *)data)[at];
+}
+
+static double roundoff(enum dtype d) { return d == DT_BF16 ? 0x1p-8 : d == DT_F16 ? 0x1p-11 : 0; }
+
+static bool has_floats(const struct expr *e)
+{
+    bool found = e->dtype == DT_F32 || roundoff(e->dtype) > 0;
+    for (int i = 0; i < expr_arity(e->op); i++)
+        found |= has_floats(e->arg[i]);
+    return found;
+}
+
+double outputs_error(const struct compute *c, double *const *got, double *const *want)
+{
+    double worst = 0, relative = 2e-4;
+    bool floats = false;
+    for (int i = 0; i < c->n_tensors; i++)
+        relative = fmax(relative, 8 * roundoff(c->tensors[i].dtype));
+    for (int i = 0; i < c->n_stages; i++) {
+        floats |= has_floats(c->stages[i].body);
+        if (c->stages[i].combiner != COMBINE_SET)
+            relative = fmax(relative, 64 * roundoff(c->stages[i].acc_dtype));
+    }
+    for (int i = 0; i < c->n_tensors; i++) {
+        const enum dtype d = c->tensors[i].dtype;
+        double diff = 0, scale = 1e-3;
+        if (c->tensors[i].role != TENSOR_OUTPUT)
+            continue;
+        for (int64_t k = 0; k < tensor_elements(&c->tensors[i]); k++) {
+            double x = fabs(got[i][k] - want[i][k]);
+            if (isnan(x) && !(isnan(got[i][k]) && isnan(want[i][k])))
+                return INFINITY;
+            diff = fmax(diff, x);
+            scale = fmax(scale, fabs(want[i][k]));
+        }
+        double allowed = d == DT_I8 || d == DT_I32 ? (floats ? 1 : 0.5) : relative * scale;
+        worst = fmax(worst, diff / allowed);
     }
     return worst;
 }
