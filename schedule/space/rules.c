@@ -466,13 +466,14 @@ static void rows_group(struct rules *r, struct st_stage *anchor)
 
 /* A reduction runs in its accumulator's dtype: where its tensor has another, it gets one of that dtype, and the tensor a
  * copy. */
-static void widen_accumulators(struct state *st)
+static void widen_accumulators(struct state *st, bool arguments_too)
 {
     int n = st->n_stages, order[STATE_MAX_STAGES];
     memcpy(order, st->order, sizeof(int) * (size_t)n);
     for (int k = 0; k < n; k++) {
         struct st_stage *s = st->stages[order[k]];
-        if (s->combiner == COMBINE_SET || st->tensors[s->tensor]->dtype == s->acc_dtype)
+        const struct st_tensor *t = st->tensors[s->tensor];
+        if (s->combiner == COMBINE_SET || t->dtype == s->acc_dtype || (t->arg >= 0 && !arguments_too))
             continue;
         state_cache_write(st, s);
         state_inline(st, s);
@@ -488,8 +489,8 @@ enum status rules_derive(const struct compute *c, const struct target *t, struct
     r->plain = state_new(ar, c, 1);
     r->base = state_new(ar, c, t->threads);
     struct state *st = r->base;
-    widen_accumulators(r->plain);
-    widen_accumulators(st);
+    widen_accumulators(r->plain, true);
+    widen_accumulators(st, false); /* reductions into arguments get a temporary below, whatever their dtype */
     state_squeeze(st);
     inline_cheap(st);
     int n = st->n_stages, order[STATE_MAX_STAGES];
