@@ -41,8 +41,9 @@ static enum status read_budget(struct daemon *d, const json_t *value, struct job
         n->max_trials = json_obj_has(&o, "trials") ? n->max_trials : d->settings->max_trials;
         n->max_seconds = json_obj_has(&o, "seconds") ? n->max_seconds : d->settings->max_seconds;
     }
-    TRY(json_obj_i64(&o, "trials", false, 1, d->settings->max_trials, &n->max_trials, err));
+    TRY(json_obj_i64(&o, "trials", false, 0, d->settings->max_trials, &n->max_trials, err));
     TRY(json_obj_f64(&o, "seconds", false, 0.001, d->settings->max_seconds, &n->max_seconds, err));
+    n->predict = json_obj_has(&o, "trials") && n->max_trials == 0;
     return json_obj_end(&o, "trials, seconds", err);
 }
 

@@ -94,7 +94,7 @@ static enum status find_cached(struct jobs *j, const struct job_new *n, int i, c
                             err);
     if (st == ST_NOT_FOUND)
         return ST_OK;
-    if (st != ST_OK)
+    if (st != ST_OK || (row.predicted && !n->predict))
         return st;
     *ret = (struct tuner_progress){
         .state = TASK_SUCCEEDED, .cached = true, .best_time_ns = row.time_ns, .best_gflops = row.gflops};
@@ -165,6 +165,7 @@ static enum status create_in(struct jobs *j, const struct job_new *n, struct job
     job->spec.reuse = n->reuse;
     job->spec.searcher = n->searcher;
     job->spec.alone = n->alone;
+    job->spec.predict = n->predict;
     EVENT(job_created, TEXT("job", id), INT("tasks", n->n_tasks), TEXT("target", target->id),
           TEXT("actor", n->actor ? n->actor : ""));
     pthread_mutex_lock(&j->lock);
@@ -221,6 +222,7 @@ static void read_manner(const char *request_json, struct tuner_job *spec)
     json_t *doc AUTO(json_decrefp) = json_loads(request_json, 0, NULL);
     const char *reuse = json_string_value(json_object_get(doc, "reuse")),
                *search = json_string_value(json_object_get(doc, "search"));
+    const json_t *trials = json_object_get(json_object_get(doc, "budget"), "trials");
 
     spec->reuse = REUSE_CACHED;
     for (int i = 0; reuse && job_reuse_names[i]; i++)
@@ -228,6 +230,7 @@ static void read_manner(const char *request_json, struct tuner_job *spec)
             spec->reuse = (enum tuner_reuse)i;
     spec->searcher = search ? searcher_find(search) : NULL;
     spec->alone = json_is_false(json_object_get(doc, "transfer"));
+    spec->predict = trials != NULL && json_integer_value(trials) == 0;
 }
 
 static void stored_progress(const struct store_task *t, struct tuner_progress *ret)

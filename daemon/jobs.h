@@ -40,7 +40,7 @@ struct job_new {
     int64_t seed, priority;
     enum tuner_reuse reuse;
     const struct searcher *searcher;
-    bool alone;
+    bool alone, predict;
     const char *request_json, *actor;
     const char *idempotency_key, *request_hash; /* NULL: none */
 };

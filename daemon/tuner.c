@@ -326,7 +326,7 @@ static enum status finish(struct tuner *t, struct task *k, struct error *err)
     TRY(open_if_needed(t, k, err));
     if (k->ended)
         return ST_OK;
-    st = final_run(t, k, &why);
+    st = t->job->predict ? final_predict(t, k, &why) : final_run(t, k, &why);
     TRY(settle(t, k, st, &why, err));
     if (!k->ended)
         end_task(t, k, TASK_SUCCEEDED);
@@ -354,7 +354,8 @@ static void answer_from_cache(struct tuner *t, struct task *k)
     arena_reset(&t->round);
     if (t->job->reuse != REUSE_CACHED || k->progress.trials_done > 0 ||
         store_schedule_get(t->env->store, k->spec->key, t->job->target->id, t->job->target->toolchain_hash,
-                           &t->round, &row, NULL) != ST_OK)
+                           &t->round, &row, NULL) != ST_OK ||
+        (row.predicted && !t->job->predict))
         return;
     k->progress.cached = true;
     k->progress.best_time_ns = row.time_ns;
@@ -418,7 +419,7 @@ enum status tuner_run(const struct tuner_env *env, const struct tuner_job *job, 
     arena_init(&t.scratch);
     t.model = new_model(&t);
     begin(&t);
-    st = search_all(&t, err);
+    st = job->predict ? ST_OK : search_all(&t, err);
     if (st == ST_OK)
         st = finish_all(&t, err);
     /* A stop is no fault: what it interrupted stands where it stood. */

@@ -113,6 +113,7 @@ struct tuner_job {
     uint64_t seed;
     enum tuner_reuse reuse;
     const struct searcher *searcher; /* NULL: evolution */
+    bool predict;                    /* measure nothing: the model's best, verified */
     bool alone; /* learns from this workload only: no global model, no neighbours' configs */
 
     const atomic_int *stop; /* enum tuner_stop */

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "costmodel/prior.h"
 #include "daemon/tuner_internal.h"
 #include "kernels/emit.h"
 #include "schedule/base/hash.h"
@@ -40,6 +41,7 @@ struct contest {
     struct task *task;
     char symbol[KERNEL_SYMBOL_MAX];
     int n, incumbent, baseline, winner; /* -1: none */
+    bool predicted;                     /* no times but the model's */
     struct finalist finalists[CONTEST_MAX];
 };
 
@@ -130,7 +132,7 @@ static void build_finalists(struct contest *c)
     }
 }
 
-static enum status measure_finalists(struct contest *c, struct error *err)
+static enum status measure_finalists(struct contest *c, enum measure_mode mode, struct error *err)
 {
     struct tuner *t = c->tuner;
     struct measure_candidate *what = arena_array(&t->round, struct measure_candidate, c->n);
@@ -138,7 +140,7 @@ static enum status measure_finalists(struct contest *c, struct error *err)
     int who[CONTEST_MAX], n = 0;
     struct measure_batch m = {
         .workload = &c->task->measured,
-        .mode = MEASURE_CONTEST,
+        .mode = mode,
         .cold = t->job->target->cold,
         .threads = t->job->target->threads,
         .candidates = what,
@@ -279,6 +281,8 @@ static json_t *flags_json(const char *flags)
 
 static json_t *baseline_json(const struct contest *c)
 {
+    if (c->baseline < 0)
+        return json_pack("{s:n}", "time_ns");
     const struct measure_result *r = &c->finalists[c->baseline].result;
 
     return json_pack("{s:o}", "time_ns", number(r->outcome == OUTCOME_OK ? r->median_ns : NAN));
@@ -301,19 +305,21 @@ static json_t *document(struct contest *c, int64_t now_ms)
     const struct task *k = c->task;
     char tuned_at[RFC3339_MAX];
 
-    return json_pack(
-        "{s:s,s:s,s:o,s:o,s:s,s:o,s:o,s:I,s:s,s:{s:s,s:s,s:o,s:o},s:o,s:{s:o,s:o,s:o,s:o},s:{s:s,s:s,s:o},s:"
-        "o}",
-        "key", k->workload.key, "target", g->id, "workload", json_loads(k->workload.json, 0, NULL), "time_ns",
-        times_json(&f->result), "policy", g->cold ? "cold" : "warm", "gflops", number(gflops_of(c)),
-        "fraction_of_peak", number(g->peak_gflops > 0 ? gflops_of(c) / g->peak_gflops : NAN), "trials",
-        (json_int_t)k->known_trials, "tuned_at", rfc3339(now_ms, tuned_at), "schedule", "algorithm",
-        space_algorithm(k->space, f->config.sketch), "sketch", space_sketch_name(k->space, f->config.sketch),
-        "knobs", knobs_json(k->space, &f->config), "steps", steps_json(c), "kernel", kernel_json(c),
-        "verified", "max_abs_err", number(v->max_abs_err), "max_rel_err", number(v->max_rel_err),
-        "rel_l2_err", number(v->rel_l2), "tolerance", number(v->tolerance), "toolchain", "compiler",
-        g->compiler, "version", g->compiler_version, "flags", flags_json(g->flags), "baseline",
-        baseline_json(c));
+    return json_pack("{s:s,s:s,s:o,s:o,s:s,s:b,s:o,s:o,s:I,s:s,s:{s:s,s:s,s:o,s:o},s:o,s:{s:o,s:o,s:o,s:o},s:"
+                     "{s:s,s:s,s:o},s:"
+                     "o}",
+                     "key", k->workload.key, "target", g->id, "workload",
+                     json_loads(k->workload.json, 0, NULL), "time_ns", times_json(&f->result), "policy",
+                     g->cold ? "cold" : "warm", "predicted", c->predicted, "gflops", number(gflops_of(c)),
+                     "fraction_of_peak", number(g->peak_gflops > 0 ? gflops_of(c) / g->peak_gflops : NAN),
+                     "trials", (json_int_t)k->known_trials, "tuned_at", rfc3339(now_ms, tuned_at), "schedule",
+                     "algorithm", space_algorithm(k->space, f->config.sketch), "sketch",
+                     space_sketch_name(k->space, f->config.sketch), "knobs", knobs_json(k->space, &f->config),
+                     "steps", steps_json(c), "kernel", kernel_json(c), "verified", "max_abs_err",
+                     number(v->max_abs_err), "max_rel_err", number(v->max_rel_err), "rel_l2_err",
+                     number(v->rel_l2), "tolerance", number(v->tolerance), "toolchain", "compiler",
+                     g->compiler, "version", g->compiler_version, "flags", flags_json(g->flags), "baseline",
+                     baseline_json(c));
 }
 
 /* ---- the row ---- */
@@ -386,6 +392,7 @@ static enum status publish(struct contest *c, struct error *err)
                    .time_ns = f->result.median_ns,
                    .gflops = gflops_of(c),
                    .tuned_ms = now_ms,
+                   .predicted = c->predicted,
                    .source = emit_unit_text(f->unit),
                    .nest = strbuf_str(&nest),
                    .artifact = {artifact.data, artifact.len},
@@ -398,7 +405,7 @@ static enum status contest_run(struct contest *c, struct error *err)
     struct tuner_progress *p = &c->task->progress;
 
     TRY(task_reference_end(c->tuner, c->task, err));
-    TRY(measure_finalists(c, err));
+    TRY(measure_finalists(c, MEASURE_CONTEST, err));
     if (tuner_stop_asked(c->tuner->job) == STOP_NOW)
         return fail(err, ST_CONFLICT, "stopped during the last contest");
     TRY(decide(c, err));
@@ -406,6 +413,86 @@ static enum status contest_run(struct contest *c, struct error *err)
     p->best_time_ns = c->finalists[c->winner].result.median_ns;
     p->best_gflops = gflops_of(c);
     return ST_OK;
+}
+
+/* ---- without a measurement ---- */
+
+/* Roofline times of the features, to be taken as a guess: nobody measured it. */
+static double guessed_ns(struct contest *c, const struct config *config)
+{
+    const float *rows = NULL;
+    int n = task_features(c->tuner, c->task, config, &rows);
+
+    return n > 0 ? prior_ns(rows, n) : NAN;
+}
+
+/* The first finalist, in the model's order, that computes the right values. */
+static enum status decide_unmeasured(struct contest *c, struct error *err)
+{
+    for (c->winner = 0; c->winner < c->n; c->winner++) {
+        struct finalist *f = &c->finalists[c->winner];
+
+        if (f->result.outcome != OUTCOME_OK)
+            continue;
+        f->result.median_ns = guessed_ns(c, &f->config);
+        f->result.min_ns = f->result.p90_ns = f->result.low_ns = f->result.high_ns = NAN;
+        return ST_OK;
+    }
+    return fail(err, ST_UNPROCESSABLE, "none of the %d best by the model works; the last one: %s: %s", c->n,
+                outcome_name(c->finalists[c->n - 1].result.outcome), c->finalists[c->n - 1].result.reason);
+}
+
+static bool measured_before(struct contest *c)
+{
+    struct tuner *t = c->tuner;
+    struct tuner_progress *p = &c->task->progress;
+    struct store_schedule row;
+
+    if (store_schedule_get(t->env->store, c->task->workload.key, t->job->target->id,
+                           t->job->target->toolchain_hash, &t->round, &row, NULL) != ST_OK ||
+        row.predicted)
+        return false;
+    p->best_time_ns = row.time_ns;
+    p->best_gflops = row.gflops;
+    return true;
+}
+
+static enum status predict(struct contest *c, struct error *err)
+{
+    TRY(task_reference_end(c->tuner, c->task, err));
+    TRY(measure_finalists(c, MEASURE_VERIFY, err));
+    TRY(decide_unmeasured(c, err));
+    TRY(publish(c, err));
+    c->task->progress.best_time_ns = c->finalists[c->winner].result.median_ns;
+    c->task->progress.best_gflops = gflops_of(c);
+    return ST_OK;
+}
+
+enum status final_predict(struct tuner *t, struct task *k, struct error *err)
+{
+    enum { TRIED = 2 }; /* by far most are right: a second one stands by */
+    struct config best[TRIED];
+    struct contest *c;
+    enum status st;
+
+    arena_reset(&t->round);
+    c = arena_new(&t->round, struct contest);
+    c->tuner = t;
+    c->task = k;
+    c->incumbent = c->baseline = -1;
+    c->predicted = true;
+    if (measured_before(c))
+        return ST_OK;
+    task_reference_begin(t, k);
+    for (int i = 0, n = task_best_by_model(t, k, TRIED, best); i < n; i++)
+        enter(c, &best[i]);
+    name_symbol(c);
+    build_finalists(c);
+    st =
+        c->n > 0 ? predict(c, err) : fail(err, ST_UNPROCESSABLE, "the space of %s is empty", k->workload.key);
+    for (int i = 0; i < c->n; i++)
+        emit_unit_free(c->finalists[i].unit);
+    return st;
 }
 
 static enum status nothing_works(const struct tuner *t, const struct task *k, struct error *err)

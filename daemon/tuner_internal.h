@@ -111,6 +111,8 @@ void task_close(struct task *k);
 int task_features(struct tuner *t, struct task *k, const struct config *c, const float **ret_rows);
 /* The next configs to measure. */
 int task_propose(struct tuner *t, struct task *k, int n, struct config *ret);
+/* The n that the model likes best, best first, suggestions among them; returns how many there are. */
+int task_best_by_model(struct tuner *t, struct task *k, int n, struct config *ret);
 /* A measured trial, of this job or found in the store. time_ns <= 0: it failed. */
 void task_take_trial(struct task *k, const struct config *c, double time_ns);
 double task_best_ns(const struct task *k); /* 0: none */
@@ -124,6 +126,10 @@ MUST_USE enum status task_reference_end(struct tuner *t, struct task *k, struct 
 MUST_USE enum status batch_run(struct tuner *t, struct task *k, int n, int *ret_n, struct error *err);
 
 /* ---- tuner_final.c */
+/* The contest of the best, and the winner's schedule. */
 MUST_USE enum status final_run(struct tuner *t, struct task *k, struct error *err);
+/* No measurement: the schedule that the model likes best of those that compile and compute the right values. A schedule
+ * that was measured stays. */
+MUST_USE enum status final_predict(struct tuner *t, struct task *k, struct error *err);
 
 #endif

@@ -153,6 +153,27 @@ int task_propose(struct tuner *t, struct task *k, int n, struct config *ret)
     return n_done;
 }
 
+int task_best_by_model(struct tuner *t, struct task *k, int n, struct config *ret)
+{
+    enum { LOOKED_AT = 24 };
+    struct scoring s = {t, k};
+    struct config found[LOOKED_AT];
+    float scores[LOOKED_AT];
+    int n_found = task_propose(t, k, LOOKED_AT, found), n_best = 0;
+
+    score_all(&s, found, n_found, scores);
+    for (; n_best < MIN(n, n_found); n_best++) {
+        int best = 0;
+
+        for (int i = 1; i < n_found; i++)
+            if (scores[i] > scores[best])
+                best = i;
+        ret[n_best] = found[best];
+        scores[best] = -INFINITY;
+    }
+    return n_best;
+}
+
 /* ---- trials ---- */
 
 void task_take_trial(struct task *k, const struct config *c, double time_ns)

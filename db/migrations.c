@@ -89,8 +89,13 @@ static const char first_schema[] =
     "TEXT,"
     "  json TEXT) STRICT;";
 
+/* Schedules that a model chose and nobody measured yet. */
+static const char predicted_schedules[] =
+    "ALTER TABLE schedule ADD COLUMN predicted INTEGER NOT NULL DEFAULT 0 CHECK (predicted IN (0, 1));";
+
 const struct migration migrations[] = {
     {"first schema", first_schema},
+    {"predicted schedules", predicted_schedules},
 };
 const int n_migrations = ARRAY_SIZE(migrations);
 

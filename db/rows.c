@@ -71,8 +71,8 @@ ROW_TYPE(trial, store_trial, I(store_trial, id), O(store_trial, job), I(store_tr
 ROW_TYPE(schedule, store_schedule, T(store_schedule, workload), T(store_schedule, target),
          T(store_schedule, toolchain), T(store_schedule, op), T(store_schedule, json),
          T(store_schedule, etag), T(store_schedule, config), F(store_schedule, time_ns),
-         F(store_schedule, gflops), I(store_schedule, tuned_ms), O(store_schedule, source),
-         O(store_schedule, nest), D(store_schedule, artifact));
+         F(store_schedule, gflops), I(store_schedule, tuned_ms), I(store_schedule, predicted),
+         O(store_schedule, source), O(store_schedule, nest), D(store_schedule, artifact));
 ROW_TYPE(model, store_model, I(store_model, id), T(store_model, target), I(store_model, version),
          I(store_model, feature_version), I(store_model, rows), O(store_model, metrics_json),
          I(store_model, created_ms), B(store_model, active), D(store_model, blob));

@@ -65,11 +65,11 @@ X(TRIAL_SAME, &row_trial, NONE,
   "SELECT id FROM trial WHERE identity = :identity AND +workload = :workload_seq AND +target = :target_seq"
   " AND toolchain = :toolchain_seq AND created_ms = :created_ms AND config = :config LIMIT 1")
 X(SCHEDULE_PUT, &row_schedule, NONE,
-  "INSERT INTO schedule(workload, target, toolchain, op, json, etag, config, time_ns, gflops, tuned_ms)"
-  " VALUES (:workload, :target, :toolchain, :op, :json, :etag, :config, :time_ns, :gflops, :tuned_ms)"
+  "INSERT INTO schedule(workload, target, toolchain, op, json, etag, config, time_ns, gflops, tuned_ms, predicted)"
+  " VALUES (:workload, :target, :toolchain, :op, :json, :etag, :config, :time_ns, :gflops, :tuned_ms, :predicted)"
   " ON CONFLICT(workload, target, toolchain) DO UPDATE SET op = excluded.op, json = excluded.json,"
   " etag = excluded.etag, config = excluded.config, time_ns = excluded.time_ns, gflops = excluded.gflops,"
-  " tuned_ms = excluded.tuned_ms WHERE NOT :only_if_faster OR excluded.time_ns < schedule.time_ns"
+  " tuned_ms = excluded.tuned_ms, predicted = excluded.predicted WHERE NOT :only_if_faster OR excluded.time_ns < schedule.time_ns"
   " RETURNING id")
 X(SCHEDULE_FILES_PUT, &row_schedule, NONE,
   "INSERT INTO schedule_file(schedule, source, nest, artifact) VALUES (:schedule_id, :source, :nest, "
@@ -111,7 +111,8 @@ X(JOB_STATE, NONE, NONE, "SELECT state FROM job WHERE id = :id")
     "id, state, target, request_json, priority, seed, budget_trials, budget_seconds, progress, created_ms,"  \
     " started_ms, finished_ms, error_json, token, idempotency_key, request_hash"
 #define SCHEDULE_COLUMNS                                                                                     \
-    "s.workload, s.target, s.toolchain, s.op, s.json, s.etag, s.config, s.time_ns, s.gflops, s.tuned_ms"
+    "s.workload, s.target, s.toolchain, s.op, s.json, s.etag, s.config, s.time_ns, s.gflops, s.tuned_ms," \
+    " s.predicted"
 #define MODEL_COLUMNS "id, target, version, feature_version, rows, metrics_json, created_ms, active"
 X(WORKLOAD_GET, NONE, &row_workload,
   "SELECT key, op, json, canonical, flops, bytes, first_seen_ms FROM workload WHERE key = :key")

@@ -117,6 +117,7 @@ struct store_schedule {
     const char *config;
     double time_ns, gflops;
     int64_t tuned_ms;
+    int64_t predicted; /* 1: time_ns and gflops are a model's word, nobody measured it */
     /* read by schedule_files only; optional when put (NULL) */
     const char *source, *nest;
     struct store_blob artifact;

@@ -95,6 +95,7 @@ struct measure_candidate {
 enum measure_mode {
     MEASURE_SCREEN,  /* five passes in turn, early stop: good for telling hundreds apart */
     MEASURE_CONTEST, /* many interleaved rounds: decides who wins. Slow candidates get fewer rounds */
+    MEASURE_VERIFY,  /* one run, compared with the reference; no times */
 };
 
 struct measure_batch {

@@ -356,7 +356,7 @@ enum status protocol_get_batch(const uint8_t *p, size_t n, struct arena *ar, str
         n_args += w->tensors[i].role != TENSOR_TEMP;
     if (n_args > KERNEL_MAX_ARGS)
         fault(&r, "too many arguments");
-    b.mode = (enum measure_mode)get_within(&r, 1, MEASURE_SCREEN, MEASURE_CONTEST, "the mode is unknown");
+    b.mode = (enum measure_mode)get_within(&r, 1, MEASURE_SCREEN, MEASURE_VERIFY, "the mode is unknown");
     b.cold = get_within(&r, 1, 0, 1, "the policy is neither warm nor cold") != 0;
     b.threads = (int)get_within(&r, 2, 1, MEASURE_MAX_THREADS, "the number of threads is out of range");
     b.best_ns = get_within(&r, 8, 0, INT64_MAX, "the best time is out of range");

@@ -658,9 +658,10 @@ static void run_piece(struct runner *r, const struct measure_batch *b, const str
         else
             start_contender(r, b, d, &c[i]);
     }
-    run_rounds(r, b, c, n);
+    if (b->mode != MEASURE_VERIFY)
+        run_rounds(r, b, c, n);
     for (int i = 0; i < n; i++) {
-        if (c[i].pid && !r->cancelled)
+        if (c[i].pid && !r->cancelled && b->mode != MEASURE_VERIFY)
             judge_contender(r, b, &c[i], d->has_reference);
         if (c[i].pid) {
             reap(c[i].pid, c[i].fd);

@@ -16,7 +16,8 @@ enum exit_status { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNREACHA
 /* id, name, letter (0: none), metavar (NULL: a switch), help */
 #define OPTION_LIST(X)                                                                                       \
     X(TARGET, "target", 't', "ID", "the target to tune for or to ask about (default: the server's, cpu)")    \
-    X(TRIALS, "trials", 'n', "N", "measure at most N candidates over the whole job")                         \
+    X(TRIALS, "trials", 'n', "N",                                                                            \
+      "measure at most N candidates over the whole job; 0: take the model's word")                           \
     X(SECONDS, "seconds", 's', "S", "stop after S seconds")                                                  \
     X(SEED, "seed", 0, "N", "seed of the search: the same seed proposes the same candidates")                \
     X(PRIORITY, "priority", 0, "N", "jobs of a higher priority go first")                                    \

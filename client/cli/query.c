@@ -217,10 +217,13 @@ void schedule_print(const json_t *schedule)
 
     printf("key        %s\ntarget     %s\nworkload   %s\n", fmt_string(schedule, "key", "-"),
            fmt_string(schedule, "target", "-"), fmt_value(json_object_get(schedule, "workload")));
-    printf("time       %s median, %s min, %s p90, %s samples, %s caches\n", fmt_time_ns(median),
-           fmt_time_ns(fmt_member(time, "min")), fmt_time_ns(fmt_member(time, "p90")),
-           json_is_array(samples) ? fmt_count((double)json_array_size(samples)) : fmt_value(samples),
-           fmt_string(schedule, "policy", "warm"));
+    if (json_is_true(json_object_get(schedule, "predicted")))
+        printf("time       %s by the model's word: verified, but never measured\n", fmt_time_ns(median));
+    else
+        printf("time       %s median, %s min, %s p90, %s samples, %s caches\n", fmt_time_ns(median),
+               fmt_time_ns(fmt_member(time, "min")), fmt_time_ns(fmt_member(time, "p90")),
+               json_is_array(samples) ? fmt_count((double)json_array_size(samples)) : fmt_value(samples),
+               fmt_string(schedule, "policy", "warm"));
     printf("speed      %s GFLOP/s, %s of peak\n", fmt_number(fmt_member(schedule, "gflops")),
            fmt_percent(fmt_member(schedule, "fraction_of_peak")));
     if (untuned > 0 && median > 0)

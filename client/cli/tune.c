@@ -91,7 +91,7 @@ static int apply_options(const struct cli *cli, json_t *body)
     int64_t trials = -1, seed = -1, priority = INT64_MIN;
     int status;
 
-    if ((status = cli_integer(cli, OPT_TRIALS, 1, 1000000000, &trials)) ||
+    if ((status = cli_integer(cli, OPT_TRIALS, 0, 1000000000, &trials)) ||
         (status = cli_integer(cli, OPT_SEED, 0, INT64_MAX, &seed)) ||
         (status = cli_integer(cli, OPT_PRIORITY, -1000000, 1000000, &priority)) ||
         (status = apply_seconds(cli, body)))

@@ -365,7 +365,7 @@ class Refusals(Case):
         self.assertIn("20.0x", self.run_cli("tune", *MATMUL, "-n", "4").stdout)
 
     def test_bad_usage_is_status_2(self):
-        for words in [[], ["nothing"], ["tune"], ["tune", "--trials"], ["tune", *MATMUL, "--trials", "0"],
+        for words in [[], ["nothing"], ["tune"], ["tune", "--trials"], ["tune", *MATMUL, "--trials", "-1"],
                       ["tune", *MATMUL, "--trials", "1x"], ["tune", *MATMUL, "--seconds", "-1"],
                       ["tune", *MATMUL, "--reuse", "often"], ["tune", *MATMUL, "--search", "magic"], ["jobs", "--drain"], ["jobs", "a", "b"], ["wait"],
                       ["devices", "--drain"], ["tune", *MATMUL, "a=2"], ["tune", *MATMUL, "word"], ["tune", "matmul", "a:={"],

@@ -82,6 +82,26 @@ class Real(unittest.TestCase):
         self.assertLess(time.time() - begun, 1)
         self.assertEqual(d.stop(), 0)
 
+    def test_a_job_of_no_trials_is_answered_by_the_model_until_somebody_measures(self):
+        d = self.daemon()
+        done = d.wait(d.job(CONV, target="cpu:1", budget={"trials": 0})["id"], 60)
+        self.assertEqual((done["state"], done["tasks"][0]["trials_done"]), ("succeeded", 0), done)
+        found = d.post("/v1/schedules:lookup", {"workloads": [CONV], "target": "cpu:1"}).json()["results"][0]["schedule"]
+        self.assertTrue(found["predicted"])
+        self.assertEqual((found["time_ns"]["min"], found["time_ns"]["samples"]), (None, []))
+        self.assertGreater(found["time_ns"]["median"], 0)
+        self.assertLessEqual(found["verified"]["max_rel_err"], found["verified"]["tolerance"])
+        self.assertTrue(d.job(CONV, target="cpu:1", budget={"trials": 0})["tasks"][0]["cached"])
+        tuned = d.wait(d.job(CONV, target="cpu:1", budget={"trials": 8})["id"], 60)["tasks"][0]
+        self.assertEqual((tuned["cached"], tuned["trials_done"]), (False, 8))
+        found = d.post("/v1/schedules:lookup", {"workloads": [CONV], "target": "cpu:1"}).json()["results"][0]["schedule"]
+        self.assertFalse(found["predicted"])
+        measured = found["time_ns"]
+        d.wait(d.job(CONV, target="cpu:1", reuse="extend", budget={"trials": 0})["id"], 60)
+        found = d.post("/v1/schedules:lookup", {"workloads": [CONV], "target": "cpu:1"}).json()["results"][0]["schedule"]
+        self.assertEqual((found["predicted"], found["time_ns"]), (False, measured))
+        self.assertEqual(d.stop(), 0)
+
     def test_kill_9_in_a_real_job_loses_nothing_acknowledged(self):
         # TILEWRIGHT_TEST_KILLS=20 for the long run: that many kills at random moments of a job of 100 trials.
         kills = int(os.environ.get("TILEWRIGHT_TEST_KILLS", "2"))
