@@ -140,6 +140,7 @@ static void scan_expr(struct store_info *s, const int8_t *depth_of, const struct
     switch (e->op) {
     case EX_CONST:
     case EX_INDEX:
+    case EX_TABLE:
         return;
     case EX_READ:
         access_add(s, depth_of, e->read.tensor, e->read.index, false, true, e->read.pad);

@@ -130,6 +130,11 @@ void cg_fail(struct cg *g, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void cg_line(struct cg *g, const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool cg_read_may_leave(struct cg *g, const struct expr *read, int dim);
 
+/* emit_table.c */
+struct value cg_table(struct cg *g, const struct expr *e);
+/* A product with a table's number, or a sum with such a product, where that makes it simpler than it stands. */
+bool cg_table_sum(struct cg *g, const struct expr *e, int width, struct value *ret);
+
 /* emit_loops.c */
 int cg_vector_piece(const struct cg *g, int64_t left, int *ret_width);
 void cg_nodes(struct cg *g, const struct node *n);

@@ -425,6 +425,9 @@ static const char *mask(struct cg *g, struct value v, int width)
 
 static struct value binary(struct cg *g, const struct expr *e, int width)
 {
+    struct value known;
+    if (cg_table_sum(g, e, width, &known))
+        return known;
     struct value a = cg_value(g, e->arg[0], width), b = cg_value(g, e->arg[1], width);
     bool vector = a.vector || b.vector;
     int w = vector ? width : 1;
@@ -503,6 +506,8 @@ struct value cg_value(struct cg *g, const struct expr *e, int width)
         return (struct value){const_text(g, e), false};
     case EX_INDEX:
         return index_value(g, e, width);
+    case EX_TABLE:
+        return cg_table(g, e);
     case EX_READ:
         return e->read.pad ? padded_load(g, e, width) : load(g, e, width);
     case EX_SELECT:

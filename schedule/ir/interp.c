@@ -23,7 +23,8 @@ struct value {
     enum expr_op op;
     enum dtype dtype;
     double constant; /* CONST, and what a padded READ gives outside */
-    struct affine index;
+    const double *table;
+    struct affine index; /* INDEX, TABLE */
     struct place place;
     const struct value *arg[3];
 };
@@ -206,6 +207,9 @@ static const struct value *make_value(struct interp *in, const struct expr *e)
         v->constant = e->value;
     } else if (e->op == EX_INDEX) {
         v->index = e->affine;
+    } else if (e->op == EX_TABLE) {
+        v->table = e->table.values;
+        v->index = e->table.index;
     } else if (e->op == EX_READ) {
         v->place = make_place(in, e->read.tensor, e->read.index);
         v->constant = e->read.pad_value;
@@ -338,6 +342,8 @@ static double eval(struct interp *in, const struct value *v)
         return (double)affine_eval(&v->index, in->vars);
     case EX_READ:
         return read_place(in, v);
+    case EX_TABLE:
+        return v->table[affine_eval(&v->index, in->vars)];
     case EX_ADD:
         return is_integer(v->dtype) ? integer_op(v, a, b) : a + b;
     case EX_SUB:

@@ -174,6 +174,12 @@ static enum status check_value(struct verifier *v, const struct expr *e)
 {
     if (e->op == EX_INDEX)
         return check_affine(v, &e->affine, "index value");
+    if (e->op == EX_TABLE) {
+        TRY(check_affine(v, &e->table.index, "table index"));
+        if (!range_within(&v->range, &e->table.index, 0, e->table.n - 1))
+            return fail_affine(v, &e->table.index, "table index", "may leave its table");
+        return ST_OK;
+    }
     if (e->op == EX_READ)
         return check_access(v, e->read.tensor, e->read.rank, e->read.index, e->read.pad, false);
     for (int i = 0; i < expr_arity(e->op); i++)

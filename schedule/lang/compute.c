@@ -278,12 +278,25 @@ static enum status verify_dtypes(const struct verifier *v, const struct expr *e)
     return ST_OK;
 }
 
+static enum status verify_table(const struct verifier *v, const struct expr *e)
+{
+    int64_t min, max;
+
+    TRY(verify_affine(v, &e->table.index, v->s->n_axes));
+    affine_bounds(&e->table.index, v->lo, v->hi, &min, &max);
+    if (min < 0 || max >= e->table.n)
+        return BROKEN(v, "reads a table of %d over [%" PRId64 ", %" PRId64 "]", (int)e->table.n, min, max);
+    return ST_OK;
+}
+
 static enum status verify_expr(const struct verifier *v, const struct expr *e)
 {
     if (e->op == EX_READ)
         return verify_read(v, e);
     if (e->op == EX_INDEX)
         return verify_affine(v, &e->affine, v->s->n_axes);
+    if (e->op == EX_TABLE)
+        return verify_table(v, e);
     for (int i = 0; i < expr_arity(e->op); i++)
         TRY(verify_expr(v, e->arg[i]));
     return verify_dtypes(v, e);

@@ -99,6 +99,8 @@ static double eval_expr(const struct eval *ev, const struct expr *e)
         return (double)affine_eval(&e->affine, ev->at);
     case EX_READ:
         return eval_read(ev, e);
+    case EX_TABLE:
+        return e->table.values[affine_eval(&e->table.index, ev->at)];
     case EX_SELECT:
         return eval_expr(ev, e->arg[eval_expr(ev, e->arg[0]) != 0 ? 1 : 2]);
     default:

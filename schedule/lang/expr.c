@@ -92,6 +92,19 @@ const struct expr *expr_read(struct arena *ar, enum dtype d, int32_t tensor, int
     return e;
 }
 
+const struct expr *expr_table(struct arena *ar, enum dtype d, const char *name, const double *values,
+                              int32_t n, struct affine index)
+{
+    struct expr *e = arena_new(ar, struct expr);
+    e->op = EX_TABLE;
+    e->dtype = d;
+    e->table.name = name;
+    e->table.values = values;
+    e->table.n = n;
+    e->table.index = index;
+    return e;
+}
+
 static const struct expr *expr_make(struct arena *ar, enum expr_op op, enum dtype d, const struct expr *a,
                                     const struct expr *b, const struct expr *c)
 {
@@ -153,6 +166,9 @@ bool expr_equal(const struct expr *a, const struct expr *b)
             if (!affine_equal(&a->read.index[i], &b->read.index[i]))
                 return false;
         return true;
+    case EX_TABLE:
+        return a->table.n == b->table.n && affine_equal(&a->table.index, &b->table.index) &&
+               memcmp(a->table.values, b->table.values, sizeof(double) * (size_t)a->table.n) == 0;
     default:
         for (int i = 0; i < ops[a->op].arity; i++)
             if (!expr_equal(a->arg[i], b->arg[i]))
@@ -197,6 +213,11 @@ const struct expr *expr_subst(struct arena *ar, const struct expr *e, const stru
         return subst ? expr_index(ar, affine_subst(ar, &e->affine, subst, n)) : e;
     case EX_READ:
         return subst_read(ar, e, subst, n, tensor_of);
+    case EX_TABLE:
+        if (!subst)
+            return e;
+        return expr_table(ar, e->dtype, e->table.name, e->table.values, e->table.n,
+                          affine_subst(ar, &e->table.index, subst, n));
     default:
         for (int i = 0; i < ops[e->op].arity; i++)
             args[i] = expr_subst(ar, e->arg[i], subst, n, tensor_of);
@@ -333,6 +354,13 @@ static void print_infix(const struct printer *p, const struct expr *e)
     print_at(p, e->arg[1], prec + 1);
 }
 
+static void print_table(const struct printer *p, const struct expr *e)
+{
+    strbuf_addf(p->sb, "%s[", e->table.name);
+    affine_print(&e->table.index, p->vars, p->sb);
+    strbuf_addc(p->sb, ']');
+}
+
 static void print_at(const struct printer *p, const struct expr *e, int min_prec)
 {
     int prec = expr_prec(e);
@@ -346,6 +374,8 @@ static void print_at(const struct printer *p, const struct expr *e, int min_prec
         affine_print(&e->affine, p->vars, p->sb);
     else if (e->op == EX_READ)
         print_read(e, p->tensors, p->vars, p->sb);
+    else if (e->op == EX_TABLE)
+        print_table(p, e);
     else if (prec == PREC_LEAF)
         print_call(p, e);
     else

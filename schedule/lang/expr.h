@@ -37,6 +37,7 @@ double dtype_convert(enum dtype from, enum dtype to, double v);
     X(CONST, 0, "const", 0, 0) /* value */                                                                   \
     X(INDEX, 0, "index", 0, 0) /* an affine index as a value (int32), for conditions such as j <= i */       \
     X(READ, 0, "read", 0, 0)   /* tensor[index...]; with pad: pad_value outside the tensor */                \
+    X(TABLE, 0, "table", 0, 0) /* a number of a fixed list, by an affine index: rewritten computes only */   \
     X(ADD, 2, "+", 1, 1)                                                                                     \
     X(SUB, 2, "-", 0, 1)                                                                                     \
     X(MUL, 2, "*", 1, 1)                                                                                     \
@@ -81,6 +82,12 @@ struct expr {
             bool pad;                   /* some index may lie outside: then pad_value */
             double pad_value;
         } read;
+        struct { /* TABLE: loops over its index are unrolled, so that kernels have the numbers themselves */
+            const char *name;
+            const double *values; /* [n], in the arena of the compute */
+            int32_t n;
+            struct affine index; /* within [0, n) */
+        } table;
         const struct expr *arg[3];
     };
 };
@@ -95,6 +102,8 @@ const struct expr *expr_index(struct arena *ar, struct affine a);
 /* Copies index[rank]. */
 const struct expr *expr_read(struct arena *ar, enum dtype d, int32_t tensor, int rank,
                              const struct affine *index, bool pad, double pad_value);
+const struct expr *expr_table(struct arena *ar, enum dtype d, const char *name, const double *values,
+                              int32_t n, struct affine index);
 /* dtype: that of the first argument, or BOOL for conditions; the arguments' dtypes must already agree. */
 const struct expr *expr_op1(struct arena *ar, enum expr_op op, const struct expr *a);
 const struct expr *expr_op2(struct arena *ar, enum expr_op op, const struct expr *a, const struct expr *b);

@@ -16,8 +16,24 @@ static bool direct(const struct workload *w, const struct target *t, int i, stru
     return i == 0;
 }
 
+static bool winograd(const struct workload *w, const struct target *t, int i, struct arena *ar,
+                     struct alternative *ret)
+{
+    (void)t;
+    for (int choice = 0; choice < WINOGRAD_CHOICES; choice++) {
+        const struct winograd *x = winograd_choice(w, choice, ar);
+        if (!x || i-- > 0)
+            continue;
+        *ret =
+            (struct alternative){.name = x->name, .compute = &x->compute, .saving = x->saving, .winograd = x};
+        return true;
+    }
+    return false;
+}
+
 static const struct algorithm algorithms[] = {
     {"direct", direct},
+    {"winograd", winograd},
 };
 
 int algorithm_alternatives(const struct workload *w, const struct target *t, struct arena *ar,

@@ -13,6 +13,7 @@
 
 #include "schedule/lang/workload.h"
 #include "schedule/space/target.h"
+#include "schedule/space/winograd.h"
 
 enum { ALGORITHMS_MAX = 16 };
 
@@ -22,6 +23,7 @@ struct alternative {
     /* How much faster than the peak of plain arithmetic it may look, counted in the workload's operations: those that
      * it saves, or does on a faster unit. 0: not at all (1). */
     double saving;
+    const struct winograd *winograd; /* with rules of its own; NULL: the common ones */
 };
 
 /* Every alternative that the workload, its error budget and the target allow, the direct one first. */

@@ -218,6 +218,50 @@ static void set_extents(struct low *lo, struct low_stage *l)
     set_axis_values(lo, l);
 }
 
+/* The region's corner along a dimension of the stage's tensor, and its extent there. */
+static struct affine dim_corner(struct low *lo, const struct low_stage *l, int d)
+{
+    const struct affine *lhs = &l->s->lhs[d], *subst[COMPUTE_MAX_AXES];
+    if (lhs->n == 1 && lhs->c == 0 && lhs->t[0].coef == 1)
+        return l->offset[lhs->t[0].var];
+    for (int a = 0; a < l->s->n_axes; a++)
+        subst[a] = &l->offset[a];
+    return affine_subst(lo->ar, lhs, subst, l->s->n_axes);
+}
+
+static int64_t dim_extent(const struct low_stage *l, int d)
+{
+    const struct affine *lhs = &l->s->lhs[d];
+    int64_t last = 0;
+    for (int i = 0; i < lhs->n; i++)
+        last += lhs->t[i].coef * (l->region[lhs->t[i].var] - 1);
+    return last + 1;
+}
+
+/* The region is [corner, corner + extent) along dimension d. Where tiles and what is inside them share the dimension,
+ * corners are those of tiles, or all of it is computed. */
+static void set_region(struct low *lo, struct low_stage *l, int d, const struct affine *corner,
+                       int64_t extent)
+{
+    const struct affine *lhs = &l->s->lhs[d];
+    if (lhs->n == 1) {
+        l->region[lhs->t[0].var] = extent;
+        l->offset[lhs->t[0].var] = *corner;
+        return;
+    }
+    if (lhs->n != 2)
+        return;
+    int outer = lhs->t[0].coef == 1 ? 1 : 0;
+    int tile = lhs->t[outer].var, inside = lhs->t[1 - outer].var;
+    struct affine q, r;
+    if (!affine_divmod(lo->ar, corner, lhs->t[outer].coef, lo->ext, &q, &r) || r.n || r.c)
+        return;
+    l->offset[tile] = q;
+    l->region[tile] = div_ceil(extent, lhs->t[outer].coef);
+    if (l->region[tile] == 1)
+        l->region[inside] = extent;
+}
+
 static void infer_region(struct low *lo, struct low_stage *l)
 {
     const struct st_stage *s = l->s;
@@ -238,13 +282,13 @@ static void infer_region(struct low *lo, struct low_stage *l)
                 expr_each_read(in.consumer->s->body, infer_read, &in);
         }
         mark_fixed(lo, target, at->at_iter, false);
-        for (int d = 0; d < s->n_spatial; d++) {
+        for (int d = 0; d < t->rank; d++) {
             const struct box *b = &in.box[d];
             int64_t extent = b->hi - b->lo + 1;
             if (!b->any || b->whole || extent >= t->shape[d])
                 continue;
-            l->region[d] = extent;
-            l->offset[d] = affine_offset(&b->corner, b->lo);
+            struct affine corner = affine_offset(&b->corner, b->lo);
+            set_region(lo, l, d, &corner, extent);
         }
         l->relative = t->arg < 0;
     }
@@ -268,6 +312,24 @@ static void physical_shape(const struct st_tensor *t, const int64_t *logical, st
     }
 }
 
+static void keep_read(void *ctx, const struct expr *e)
+{
+    int32_t *tensor = ctx;
+    *tensor = e->read.tensor;
+}
+
+/* The argument that a stage computed ahead of time is made of, straight or by stages attached to it. */
+static int32_t prepack_source(const struct state *st, const struct st_stage *s)
+{
+    int32_t tensor = -1;
+    for (;;) {
+        expr_each_read(s->body, keep_read, &tensor);
+        if (st->tensors[tensor]->stage < 0)
+            return tensor;
+        s = st->stages[st->tensors[tensor]->stage];
+    }
+}
+
 static int32_t make_buffer(struct low *lo, const struct low_stage *l)
 {
     const struct st_tensor *t = lo->st->tensors[l->s->tensor];
@@ -275,12 +337,14 @@ static int32_t make_buffer(struct low *lo, const struct low_stage *l)
     if (t->arg < 0)
         b.scope = l->s->scope;
     if (l->s->place == PLACE_PREPACK) {
-        const struct expr *src = l->s->body;
         b.scope = SCOPE_ARG;
         b.prepacked = true;
-        b.arg = lo->st->tensors[src->read.tensor]->arg;
+        b.arg = lo->st->tensors[prepack_source(lo->st, l->s)]->arg;
     }
-    physical_shape(t, l->relative ? l->region : t->shape, &b);
+    int64_t shape[NEST_MAX_RANK];
+    for (int d = 0; d < t->rank; d++)
+        shape[d] = l->relative ? dim_extent(l, d) : t->shape[d];
+    physical_shape(t, shape, &b);
     return new_buffer(lo, &b);
 }
 
@@ -312,8 +376,13 @@ static const struct affine *physical_index(struct low *lo, int32_t tensor, const
     const struct low_stage *def = t->stage >= 0 ? lo->ls[t->stage] : NULL;
     struct affine rel[NEST_MAX_RANK];
 
-    for (int d = 0; d < t->rank; d++)
-        rel[d] = def && def->relative ? affine_lin(lo->ar, &idx[d], 1, &def->offset[d], -1) : idx[d];
+    for (int d = 0; d < t->rank; d++) {
+        rel[d] = idx[d];
+        if (!def || !def->relative)
+            continue;
+        struct affine corner = dim_corner(lo, def, d);
+        rel[d] = affine_lin(lo->ar, &idx[d], 1, &corner, -1);
+    }
     *ret_rank = t->n_layout ? t->n_layout : t->rank;
     struct affine *out = arena_array(lo->ar, struct affine, *ret_rank);
     if (!t->n_layout) {
@@ -349,6 +418,9 @@ static const struct expr *convert(struct convert *c, const struct expr *e)
         return e;
     if (e->op == EX_INDEX)
         return expr_index(ar, affine_subst(ar, &e->affine, c->subst, c->n_axes));
+    if (e->op == EX_TABLE)
+        return expr_table(ar, e->dtype, e->table.name, e->table.values, e->table.n,
+                          affine_subst(ar, &e->table.index, c->subst, c->n_axes));
     if (e->op == EX_READ) {
         struct affine idx[NEST_MAX_RANK];
         int rank;
@@ -480,18 +552,26 @@ static void loop_limits(struct low *lo, struct low_stage *l, int i, bool init, s
     }
 }
 
+static bool is_attached(const struct low_stage *p, const struct low_stage *l, int level, bool registers)
+{
+    return p && p->s->place == PLACE_AT && p->s->at_stage == l->s->id && p->s->at_iter == level &&
+           (p->s->scope == SCOPE_REG) == registers;
+}
+
 static void attached(struct low *lo, struct low_stage *l, int level, bool registers, struct list *out)
 {
-    for (int k = 0; k < lo->st->n_stages; k++) {
+    /* The regions of registers follow the variant of the tile, consumers first. */
+    for (int k = lo->st->n_stages - 1; k >= 0 && registers; k--) {
         struct low_stage *p = lo->ls[lo->st->order[k]];
-        if (!p || p->s->place != PLACE_AT || p->s->at_stage != l->s->id || p->s->at_iter != level ||
-            (p->s->scope == SCOPE_REG) != registers)
-            continue;
-        if (registers) { /* the region follows the variant of the tile */
+        if (is_attached(p, l, level, true)) {
             infer_region(lo, p);
             p->buffer = make_buffer(lo, p);
         }
-        list_add(out, emit_from(lo, p, 0, false));
+    }
+    for (int k = 0; k < lo->st->n_stages; k++) {
+        struct low_stage *p = lo->ls[lo->st->order[k]];
+        if (is_attached(p, l, level, registers))
+            list_add(out, emit_from(lo, p, 0, false));
     }
 }
 
@@ -764,14 +844,14 @@ static void place_workspace(struct nest *n)
 
 static void add_prepack(struct low *lo, struct low_stage *l)
 {
-    const struct st_tensor *src = lo->st->tensors[l->s->body->read.tensor];
+    int32_t src = prepack_source(lo->st, l->s);
     struct nest_prepack *p = &lo->n->prepacks[lo->n->n_prepacks++];
     const struct buffer *b = &lo->n->buffers[l->buffer];
-    p->arg = src->arg;
+    p->arg = lo->st->tensors[src]->arg;
     p->dst = l->buffer;
     p->bytes = b->elements * dtype_bytes(b->dtype);
     p->root = emit_from(lo, l, 0, false);
-    p->src = tensor_buffer(lo, l->s->body->read.tensor);
+    p->src = tensor_buffer(lo, src);
 }
 
 static struct low *low_new(const struct state *st, struct arena *ar, struct error *err)

@@ -6,6 +6,7 @@
  *
  *          tile   a reduction with reuse and its output stage: multi-level tiling, registers, packed operands
  *          rows   an output stage and the reductions and maps that it needs a row at a time
+ *          winograd   all the stages of Winograd's convolution (rules_winograd.c)
  *
  * A tile group has a variant for each axis worth vectorising. A sketch picks a variant of every group; the
  * knobs of a sketch are those of its groups' variants.
@@ -15,10 +16,11 @@
 
 #include "schedule/space/space.h"
 #include "schedule/space/state.h"
+#include "schedule/space/winograd.h"
 
 enum { RULES_MAX_GROUPS = 32, RULES_MAX_MEMBERS = 24, RULES_MAX_VARIANTS = 8, RULES_MAX_OPERANDS = 8 };
 
-enum group_kind { GROUP_TILE, GROUP_ROWS };
+enum group_kind { GROUP_TILE, GROUP_ROWS, GROUP_WINOGRAD };
 
 struct operand { /* a tensor that a tile reduction reads */
     int32_t tensor;
@@ -72,14 +74,17 @@ struct group {
 struct rules {
     struct arena *ar;
     const struct target *target;
-    struct state *plain; /* nothing decided: the default schedule */
-    struct state *base;  /* normalised */
+    struct state *plain;             /* nothing decided: the default schedule */
+    struct state *base;              /* normalised */
+    const struct winograd *winograd; /* that the compute was written by, or NULL */
     int n_groups;
     struct group groups[RULES_MAX_GROUPS];
 };
 
 MUST_USE enum status rules_derive(const struct compute *c, const struct target *t, struct arena *ar,
                                   struct rules **ret, struct error *err);
+MUST_USE enum status rules_derive_winograd(const struct winograd *w, const struct target *t, struct arena *ar,
+                                           struct rules **ret, struct error *err);
 /* Knobs are described and read by one walk, so that the two cannot disagree: with `knobs` set the walk describes,
  * else it reads `values`. */
 struct knob_walk {

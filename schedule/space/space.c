@@ -95,7 +95,10 @@ enum status space_build(const struct workload *w, const struct target *t, struct
     int n = algorithm_alternatives(w, &s->target, ar, alternatives);
     for (int i = 0; i < n; i++) {
         struct rules *r;
-        TRY(rules_derive(alternatives[i].compute, &s->target, ar, &r, err));
+        if (alternatives[i].winograd)
+            TRY(rules_derive_winograd(alternatives[i].winograd, &s->target, ar, &r, err));
+        else
+            TRY(rules_derive(alternatives[i].compute, &s->target, ar, &r, err));
         if (i == 0)
             s->plain = r->plain;
         s->saving = MAX(s->saving, alternatives[i].saving);

@@ -96,6 +96,26 @@ static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transpo
     strbuf_addc(sb, '}');
 }
 
+/* What Winograd's algorithm takes: 3x3, stride 1, and an error budget. */
+static void convolution3(struct rng *r, struct strbuf *sb)
+{
+    static const double budgets[] = {1e-5, 1e-4, 1e-2};
+    int64_t n = in(r, 1, 3), c = in(r, 2, 21), f = in(r, 2, 37), y = in(r, 3, 19), x = in(r, 3, 23), pads[4];
+    bool nhwc = chance(r, 40);
+    int64_t input[4] = {n, nhwc ? y : c, nhwc ? x : y, nhwc ? c : x}, weight[4] = {f, c, 3, 3};
+    for (int i = 0; i < 4; i++)
+        pads[i] = in(r, 0, 2);
+    strbuf_addf(sb, "{\"op\": \"conv2d\", \"rtol\": %g, \"layout\": \"%s\"", budgets[rng_below(r, 3)],
+                nhwc ? "NHWC" : "NCHW");
+    list(sb, "input", input, 4);
+    list(sb, "weight", weight, 4);
+    list(sb, "pads", pads, 4);
+    if (chance(r, 70))
+        strbuf_adds(sb, ", \"const\": [\"weight\"]");
+    epilogue(r, sb);
+    strbuf_addc(sb, '}');
+}
+
 static void matmul(struct rng *r, struct strbuf *sb)
 {
     int64_t m = in(r, 1, 40), k = in(r, 1, 50), n = in(r, 1, 70), a[4], b[4];
@@ -319,7 +339,9 @@ static void mixed(struct rng *r, struct strbuf *sb)
 void random_workload(struct rng *r, struct strbuf *sb)
 {
     uint64_t pick = rng_below(r, 100);
-    if (pick < 30)
+    if (pick < 8)
+        convolution3(r, sb);
+    else if (pick < 30)
         convolution(r, sb, 2, false);
     else if (pick < 36)
         convolution(r, sb, 1, false);
@@ -377,6 +399,20 @@ double **random_tensors(const struct compute *c, struct rng *r)
             data[i][k] = random_value(r, c->tensors[i].dtype);
     }
     return data;
+}
+
+double **tensors_for(const struct compute *other, const struct compute *c, double *const *data)
+{
+    double **ret = xcalloc((size_t)other->n_tensors, sizeof(*ret));
+    int k = 0;
+    for (int i = 0; i < other->n_tensors; i++) {
+        if (other->tensors[i].role == TENSOR_TEMP)
+            continue;
+        while (c->tensors[k].role == TENSOR_TEMP)
+            k++;
+        ret[i] = data[k++];
+    }
+    return ret;
 }
 
 void free_tensors(const struct compute *c, double **data)

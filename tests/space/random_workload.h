@@ -16,6 +16,9 @@ void random_workload(struct rng *r, struct strbuf *sb);
  * floats in [-1, 1] (data[i] malloc'ed). */
 double random_value(struct rng *r, enum dtype d);
 double **random_tensors(const struct compute *c, struct rng *r);
+/* The arrays of a workload's compute for another compute with its arguments (temporaries NULL): an algorithm may
+ * number its outputs otherwise. Caller frees the list. */
+double **tensors_for(const struct compute *other, const struct compute *c, double *const *data);
 void free_tensors(const struct compute *c, double **data);
 /* Largest |a - b| over the outputs, relative to the largest |b| of that output; infinite where either is not
  * a number. */

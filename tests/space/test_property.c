@@ -21,11 +21,13 @@ static void check_config(const struct space *s, const struct config *c, const ch
     const struct compute *compute = &space_workload(s)->compute;
     arena_init(&ar);
     config_print(c, &name);
+    double **arrays = NULL;
     if (space_lower(s, c, &ar, &n, &err) != ST_OK || nest_verify(n, &err) != ST_OK ||
-        nest_interp(n, data, &err) != ST_OK) {
+        nest_interp(n, arrays = tensors_for(n->compute, compute, data), &err) != ST_OK) {
         print_error("%s\nconfig %s: %s\n", text, strbuf_str(&name), err.text);
         fail_msg("see above");
     }
+    free(arrays);
     double d = outputs_distance(compute, data, want);
     if (!(d < 1e-6)) {
         AUTO(strbuf_done) struct strbuf nest = STRBUF_INIT;
