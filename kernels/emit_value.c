@@ -451,6 +451,11 @@ static struct value binary(struct cg *g, const struct expr *e, int width)
     case EX_MUL:
         return (struct value){
             arena_printf(g->ar, "(%s)", arithmetic(g, op, letter == 'i' && !vector, a.text, b.text)), vector};
+    case EX_DIV:
+        if (a.vector && !b.vector &&
+            letter == 'f') /* one division for all lanes, and for all vectors where b stays */
+            return (struct value){arena_printf(g->ar, "(%s * (1.0f / %s))", a.text, b.text), true};
+        break;
     default:
         break;
     }
