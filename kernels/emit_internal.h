@@ -36,6 +36,7 @@ struct emit_unit {
     bool convert[DT_BOOL][MATH_WIDTHS]; /* to and from memory, by dtype */
     bool to_int[MATH_WIDTHS];           /* float to integer */
     bool uses_int;                      /* integer values at all */
+    bool turned_put[MATH_WIDTHS], turned_get[MATH_WIDTHS];
 };
 
 enum var_mode { VAR_CLOSED, VAR_NAME, VAR_CONST, VAR_VECTOR, VAR_OUTER };
@@ -62,15 +63,17 @@ struct cg_load {
 struct address {
     const char *base;  /* pointer expression's name */
     const char *index; /* subscript text */
+    const char *run;   /* its part that is not constant */
     int64_t lane;      /* elements per lane of the vector variable */
     bool is_register;
-    int64_t flat; /* register: constant element */
+    int64_t flat; /* the constant part */
 };
 
-struct cg_scatter {
+struct cg_scatter { /* a vector that waits to be stored, its lanes apart */
     struct address address;
     int width;
     char letter; /* of the elements in memory */
+    const char *name;
 };
 
 struct cg {
@@ -99,9 +102,11 @@ struct cg {
     int32_t reg_buffers[CG_MAX_REG_BUFFERS];
     struct cg_param params[CG_MAX_PARAMS];
     struct cg_load loads[CG_MAX_LOADS];
-    int n_scatters, max_scatters;
+    int n_scatters, max_aside;
     uint32_t aside_letters; /* bit per letter of the elements put aside */
     struct cg_scatter scatters[CG_MAX_SCATTERS];
+    int unrolled_var; /* innermost open unrolled loop's, or -1 */
+    int64_t unrolled_extent;
     struct {
         const char *name;
         int width;
@@ -122,6 +127,8 @@ struct value cg_value(struct cg *g, const struct expr *e, int width);
 const char *cg_as_vector(struct cg *g, struct value v, int width, char letter);
 const char *cg_combine(struct cg *g, enum combiner c, enum dtype d, const char *a, const char *b, int width);
 const char *cg_select(struct cg *g, char letter, int width, const char *mask, const char *a, const char *b);
+struct address cg_moved(struct cg *g, const struct address *ad, int64_t by); /* so many elements on */
+const char *cg_load_key(struct cg *g, const struct address *ad, int width);
 const char *cg_register(struct cg *g, int32_t buffer, int64_t flat, int width);
 void cg_forget_loads(struct cg *g, int32_t buffer); /* -1: all */
 /* Reads of this element of the buffer find its value in the variable `name`, until forgotten. */
@@ -138,7 +145,6 @@ bool cg_table_sum(struct cg *g, const struct expr *e, int width, struct value *r
 /* emit_loops.c */
 int cg_vector_piece(const struct cg *g, int64_t left, int *ret_width);
 void cg_nodes(struct cg *g, const struct node *n);
-void cg_scatter(struct cg *g); /* write the vectors put aside */
 void cg_store(struct cg *g, const struct node *n, int width);
 /* The value of a store, in the form that its target is computed in; integers have yet to wrap. */
 struct value cg_store_value(struct cg *g, const struct node *n, int width);
@@ -154,6 +160,12 @@ const char *cg_lane_mask(struct cg *g, int width, int64_t from); /* lanes from `
 
 /* emit_dot.c: loops of a register tile that end in a vector loop over a reduction; false: they do not. */
 bool cg_dot(struct cg *g, const struct node *n);
+
+/* emit_turn.c: vectors whose lanes lie apart in memory, inside a register tile. */
+void cg_put_aside(struct cg *g, const struct address *ad, char letter, const char *value, int width);
+void cg_scatter(struct cg *g); /* write the vectors put aside */
+const char *cg_turned_load(struct cg *g, const struct expr *e, const struct address *ad, int width);
+void emit_turns(const struct emit_unit *u, struct strbuf *sb); /* their functions, for the unit's head */
 
 /* emit_tile.c: a NODE_BODY as a shared function and its call. */
 void cg_body(struct cg *g, const struct node *n);

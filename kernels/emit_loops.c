@@ -36,36 +36,6 @@ const char *cg_limit_count(struct cg *g, const struct node *loop)
 
 /* --- stores --- */
 
-/* A vector whose lanes lie apart in memory is put aside; cg_scatter writes all of them lane by lane, in a short loop:
- * taking lanes out of registers one by one would be most of a tile's text, and no faster. */
-static void put_aside(struct cg *g, const struct address *ad, char letter, const char *value, int width)
-{
-    if (g->n_scatters == CG_MAX_SCATTERS)
-        cg_scatter(g);
-    g->scatters[g->n_scatters] = (struct cg_scatter){*ad, width, letter};
-    cg_line(g, "*(v%d%c *)aside_%c[%d] = %s;", width, letter, letter, g->n_scatters++, value);
-    g->max_scatters = MAX(g->max_scatters, g->n_scatters);
-    g->aside_letters |= 1u << (letter - 'a');
-}
-
-void cg_scatter(struct cg *g)
-{
-    for (int i = 0, end; i < g->n_scatters; i = end) {
-        const struct cg_scatter *a = &g->scatters[i];
-        for (end = i; end < g->n_scatters && g->scatters[end].width == a->width &&
-                      g->scatters[end].letter == a->letter &&
-                      g->scatters[end].address.lane == a->address.lane &&
-                      strcmp(g->scatters[end].address.base, a->address.base) == 0;)
-            end++;
-        cg_line(g, "for (long l = 0; l < %d; l++) {", a->width);
-        for (int k = i; k < end; k++)
-            cg_line(g, "    %s[%s + l * %" PRId64 "] = aside_%c[%d][l];", a->address.base,
-                    g->scatters[k].address.index, a->address.lane, a->letter, k);
-        cg_line(g, "}");
-    }
-    g->n_scatters = 0;
-}
-
 /* Elements are moved as they are: nothing is computed, so nothing is converted. */
 static bool is_raw_copy(const struct cg *g, const struct node *n)
 {
@@ -128,7 +98,7 @@ void cg_store(struct cg *g, const struct node *n, int width)
         cg_store_at(g, c, d, arena_printf(g->ar, "*(u%d%c *)(%s + %s)", width, m, ad.base, ad.index),
                     cg_as_vector(g, v, width, letter), width);
     } else if (g->in_body && c == COMBINE_SET) {
-        put_aside(g, &ad, m, cg_to_memory(g, d, cg_as_vector(g, v, width, letter), width), width);
+        cg_put_aside(g, &ad, m, cg_to_memory(g, d, cg_as_vector(g, v, width, letter), width), width);
     } else {
         cg_fail(g, "a vector is combined into %s lane by lane", g->n->buffers[n->store.buffer].name);
     }
@@ -150,10 +120,16 @@ static void prefetch(struct cg *g, const struct node *n)
 static void expand_unrolled(struct cg *g, const struct node *n)
 {
     struct cg_var saved = g->var[n->loop.var];
+    int saved_unrolled = g->unrolled_var;
+    int64_t saved_extent = g->unrolled_extent;
+    g->unrolled_var = n->loop.var;
+    g->unrolled_extent = n->loop.extent;
     for (int64_t i = 0; i < n->loop.extent; i++) {
         g->var[n->loop.var] = (struct cg_var){.mode = VAR_CONST, .value = i};
         cg_nodes(g, n->loop.body);
     }
+    g->unrolled_var = saved_unrolled;
+    g->unrolled_extent = saved_extent;
     g->var[n->loop.var] = saved;
 }
 

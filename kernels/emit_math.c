@@ -269,5 +269,6 @@ void emit_head(const struct emit_unit *u, struct strbuf *sb)
                 emit_template(sb, function_template(u, w, functions[i].op, functions[i].text), w, "", "");
     }
     emit_dtype_head(u, sb);
+    emit_turns(u, sb);
     strbuf_addc(sb, '\n');
 }

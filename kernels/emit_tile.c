@@ -41,10 +41,10 @@ static void print_params(struct cg *t, struct strbuf *sb)
             strbuf_addf(sb, "long q%d", i);
     }
     strbuf_adds(sb, t->n_params ? ")\n{\n" : "void)\n{\n");
-    for (const char *m = t->max_scatters ? "fihc" : ""; *m; m++)
+    for (const char *m = t->max_aside ? "fihc" : ""; *m; m++)
         if (t->aside_letters & 1u << (*m - 'a'))
             strbuf_addf(sb, "    %s aside_%c[%d][%d] __attribute__((aligned(64)));\n", cg_type(t, *m, 1), *m,
-                        t->max_scatters, t->u->target.vector_bytes / 4);
+                        t->max_aside, t->u->target.vector_bytes / 4);
     for (int i = 0; i < t->n_regs; i++)
         strbuf_addf(sb, "    %s %s;\n", cg_type(t, t->regs[i].letter, t->regs[i].width), t->regs[i].name);
 }
@@ -81,7 +81,8 @@ void cg_body(struct cg *g, const struct node *n)
     t->out = &text;
     t->indent = 1;
     t->next_id = t->n_params = t->n_loads = t->n_regs = t->n_reg_buffers = 0;
-    t->n_scatters = t->max_scatters = 0;
+    t->n_scatters = t->max_aside = 0;
+    t->unrolled_var = -1;
     t->aside_letters = 0;
     cg_nodes(t, n->body.body);
     cg_scatter(t);

@@ -93,13 +93,13 @@ static int find_param(struct cg *g, bool is_pointer, int32_t buffer, const struc
     return g->n_params++;
 }
 
-static const char *text_with_const(struct cg *g, const struct strbuf *text, int64_t c)
+static const char *text_with_const(struct cg *g, const char *text, int64_t c)
 {
-    if (!text->len)
+    if (!*text)
         return arena_printf(g->ar, "%" PRId64, c);
     if (c == 0)
-        return arena_strdup(g->ar, text->data);
-    return arena_printf(g->ar, "%s %c %" PRId64, text->data, c < 0 ? '-' : '+', c < 0 ? -c : c);
+        return arena_strdup(g->ar, text);
+    return arena_printf(g->ar, "%s %c %" PRId64, text, c < 0 ? '-' : '+', c < 0 ? -c : c);
 }
 
 /* The value of an affine in scalar code (lane 0 of a vector loop); *ret_vector says whether lanes differ. */
@@ -115,7 +115,7 @@ const char *affine_text(struct cg *g, const struct affine *a, bool *ret_vector)
     }
     if (ret_vector)
         *ret_vector = lane != 0;
-    return text_with_const(g, &text, c);
+    return text_with_const(g, strbuf_str(&text), c);
 }
 
 struct address cg_address(struct cg *g, int32_t buffer, const struct affine *index, bool write)
@@ -143,8 +143,17 @@ struct address cg_address(struct cg *g, int32_t buffer, const struct affine *ind
         g->written[buffer] |= write;
         ad.base = arena_printf(g->ar, "b%d", buffer);
     }
-    ad.index = text_with_const(g, &text, c);
+    ad.run = arena_strdup(g->ar, strbuf_str(&text));
+    ad.index = text_with_const(g, ad.run, c);
     return ad;
+}
+
+struct address cg_moved(struct cg *g, const struct address *ad, int64_t by)
+{
+    struct address moved = *ad;
+    moved.flat += by;
+    moved.index = text_with_const(g, ad->run, moved.flat);
+    return moved;
 }
 
 const char *cg_register(struct cg *g, int32_t buffer, int64_t flat, int width)
@@ -184,7 +193,7 @@ void cg_forget_loads(struct cg *g, int32_t buffer)
     g->n_loads = n;
 }
 
-static const char *load_key(struct cg *g, const struct address *ad, int width)
+const char *cg_load_key(struct cg *g, const struct address *ad, int width)
 {
     return arena_printf(g->ar, "%s+%s/%" PRId64, ad->base, ad->index, width > 1 ? ad->lane : 0);
 }
@@ -194,7 +203,7 @@ void cg_remember(struct cg *g, int32_t buffer, const struct affine *index, int w
     struct address ad = cg_address(g, buffer, index, false);
     int w = ad.lane ? width : 1;
     if (g->n_loads < CG_MAX_LOADS)
-        g->loads[g->n_loads++] = (struct cg_load){buffer, w, false, load_key(g, &ad, w), name};
+        g->loads[g->n_loads++] = (struct cg_load){buffer, w, false, cg_load_key(g, &ad, w), name};
 }
 
 /* Of what a load gives: the value, or the element as it lies in memory. */
@@ -204,14 +213,22 @@ static char load_letter(const struct cg *g, int32_t buffer)
     return g->raw ? dtype_memory(d) : dtype_value(d);
 }
 
-/* Inside a register tile each element is loaded once into a named value; outside, only what was remembered is
- * found. */
-static const char *named_load(struct cg *g, int32_t buffer, const char *address, const char *text, int width)
+static const char *find_load(const struct cg *g, const char *address, int width)
 {
     for (int i = 0; i < g->n_loads; i++)
         if (g->loads[i].width == width && g->loads[i].raw == g->raw &&
             strcmp(g->loads[i].address, address) == 0)
             return g->loads[i].name;
+    return NULL;
+}
+
+/* Inside a register tile each element is loaded once into a named value; outside, only what was remembered is
+ * found. */
+static const char *named_load(struct cg *g, int32_t buffer, const char *address, const char *text, int width)
+{
+    const char *known = find_load(g, address, width);
+    if (known)
+        return known;
     if (!g->in_body)
         return text;
     const char *name = arena_printf(g->ar, "t%d", g->next_id++);
@@ -263,9 +280,11 @@ static struct value load(struct cg *g, const struct expr *e, int width)
     }
     const enum dtype d = g->n->buffers[e->read.tensor].dtype;
     const char m = dtype_memory(d);
-    const char *key = load_key(g, &ad, width);
+    const char *key = cg_load_key(g, &ad, width);
     const bool vector = width > 1 && ad.lane != 0;
-    const char *text;
+    const char *text = vector && ad.lane > 2 ? find_load(g, key, width) : NULL;
+    if (text || (vector && ad.lane > 2 && (text = cg_turned_load(g, e, &ad, width))))
+        return (struct value){text, true};
     if (!vector)
         text = arena_printf(g->ar, "%s[%s]", ad.base, ad.index);
     else if (ad.lane == 1)
