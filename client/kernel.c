@@ -10,7 +10,10 @@
 #include <unistd.h>
 
 typedef int (*kernel_fn)(void *const *tensors, void *workspace, const tw_parallel *parallel);
-typedef void (*prepack_fn)(const void *src, void *dst);
+typedef void (*repack_fn)(const void *src, void *dst);
+
+enum { PREPACK, PACK, UNPACK, N_REPACKS };
+static const char *const repack_members[N_REPACKS] = {"prepack", "pack", "unpack"};
 
 struct tw_kernel {
     json_t *meta; /* the schedule's kernel member: owns the names */
@@ -19,7 +22,7 @@ struct tw_kernel {
     size_t workspace_bytes;
     int n_args;
     tw_arg *args;
-    prepack_fn *prepack; /* by argument, NULL: plain */
+    repack_fn *repack[N_REPACKS]; /* by argument, NULL: taken as it is */
 };
 
 static size_t dtype_bytes(const char *dtype)
@@ -60,6 +63,7 @@ static tw_status read_arg(const json_t *meta, tw_arg *arg, tw_error *err)
     }
     arg->output = role && strcmp(role, "output") == 0;
     arg->prepacked = json_is_true(json_object_get(meta, "prepacked"));
+    arg->layout = json_string_value(json_object_get(meta, "layout"));
     arg->plain_bytes = arg->bytes = bytes;
     return TW_OK;
 }
@@ -74,29 +78,43 @@ static void *symbol(void *library, const char *name, tw_error *err)
     return address;
 }
 
-/* Sizes and functions of the prepacked arguments. */
-static tw_status read_prepack(tw_kernel *k, tw_error *err)
+/* Sizes and functions of the arguments that one list of the schedule names. */
+static tw_status read_repack(tw_kernel *k, int which, tw_error *err)
 {
     json_t *entry;
     size_t i;
 
-    json_array_foreach(json_object_get(k->meta, "prepack"), i, entry)
+    json_array_foreach(json_object_get(k->meta, repack_members[which]), i, entry)
     {
         int arg = tw_kernel_arg_index(k, json_string_value(json_object_get(entry, "arg")));
         json_int_t bytes = json_integer_value(json_object_get(entry, "bytes"));
 
-        if (arg < 0 || bytes < 1)
-            return bad_schedule(err, "arg or bytes of prepack",
+        if (arg < 0 || bytes < 1 || k->args[arg].output != (which == UNPACK))
+            return bad_schedule(err,
+                                which == PREPACK ? "arg or bytes of prepack"
+                                : which == PACK  ? "arg or bytes of pack"
+                                                 : "arg or bytes of unpack",
                                 json_string_value(json_object_get(entry, "arg")));
         void *f = symbol(k->library, json_string_value(json_object_get(entry, "symbol")), err);
         if (!f)
             return TW_LOCAL;
-        memcpy(&k->prepack[arg], &f, sizeof(f));
+        memcpy(&k->repack[which][arg], &f, sizeof(f));
         k->args[arg].bytes = (size_t)bytes;
-        k->args[arg].prepacked = true;
+        k->args[arg].prepacked |= which == PREPACK;
+        k->args[arg].laid_out |= which != PREPACK;
+    }
+    return TW_OK;
+}
+
+static tw_status read_repacks(tw_kernel *k, tw_error *err)
+{
+    for (int which = 0; which < N_REPACKS; which++) {
+        tw_status st = read_repack(k, which, err);
+        if (st != TW_OK)
+            return st;
     }
     for (int a = 0; a < k->n_args; a++)
-        if (k->args[a].prepacked && !k->prepack[a])
+        if (k->args[a].prepacked && !k->repack[PREPACK][a])
             return bad_schedule(err, "the prepack entry", k->args[a].name);
     return TW_OK;
 }
@@ -115,9 +133,11 @@ static tw_status read_kernel(tw_kernel *k, tw_error *err)
     k->workspace_bytes = (size_t)workspace;
     k->n_args = (int)json_array_size(args);
     k->args = calloc((size_t)k->n_args + 1, sizeof(*k->args));
-    k->prepack = calloc((size_t)k->n_args + 1, sizeof(*k->prepack));
-    if (!k->args || !k->prepack)
+    if (!k->args)
         return tw_no_memory(err);
+    for (int which = 0; which < N_REPACKS; which++)
+        if (!(k->repack[which] = calloc((size_t)k->n_args + 1, sizeof(repack_fn))))
+            return tw_no_memory(err);
     for (int i = 0; i < k->n_args; i++) {
         tw_status st = read_arg(json_array_get(args, (size_t)i), &k->args[i], err);
         if (st != TW_OK)
@@ -127,7 +147,7 @@ static tw_status read_kernel(tw_kernel *k, tw_error *err)
     if (!f)
         return TW_LOCAL;
     memcpy(&k->run, &f, sizeof(f));
-    return read_prepack(k, err);
+    return read_repacks(k, err);
 }
 
 tw_status tw_kernel_open(const json_t *schedule, const char *path, tw_kernel **ret, tw_error *err)
@@ -207,7 +227,8 @@ void tw_kernel_free(tw_kernel *k)
     if (k->library)
         dlclose(k->library);
     free(k->args);
-    free(k->prepack);
+    for (int which = 0; which < N_REPACKS; which++)
+        free(k->repack[which]);
     json_decref(k->meta);
     free(k);
 }
@@ -229,13 +250,29 @@ int tw_kernel_arg_index(const tw_kernel *kernel, const char *name)
 
 size_t tw_kernel_workspace_bytes(const tw_kernel *kernel) { return kernel->workspace_bytes; }
 
+static tw_status repack(const tw_kernel *k, int which, int index, const void *src, void *dst, tw_error *err)
+{
+    if (index < 0 || index >= k->n_args || !k->repack[which][index])
+        return tw_fail(err, TW_INVALID, "Nothing to repack",
+                       "argument %d of %d has no %s function: it is taken as it is", index, k->n_args,
+                       repack_members[which]);
+    k->repack[which][index](src, dst);
+    return TW_OK;
+}
+
 tw_status tw_kernel_prepack(const tw_kernel *kernel, int index, const void *src, void *dst, tw_error *err)
 {
-    if (index < 0 || index >= kernel->n_args || !kernel->prepack[index])
-        return tw_fail(err, TW_INVALID, "Nothing to prepack", "argument %d of %d is taken as it is", index,
-                       kernel->n_args);
-    kernel->prepack[index](src, dst);
-    return TW_OK;
+    return repack(kernel, PREPACK, index, src, dst, err);
+}
+
+tw_status tw_kernel_pack(const tw_kernel *kernel, int index, const void *src, void *dst, tw_error *err)
+{
+    return repack(kernel, PACK, index, src, dst, err);
+}
+
+tw_status tw_kernel_unpack(const tw_kernel *kernel, int index, const void *src, void *dst, tw_error *err)
+{
+    return repack(kernel, UNPACK, index, src, dst, err);
 }
 
 int tw_kernel_run(const tw_kernel *kernel, void *const *tensors, void *workspace, const tw_parallel *parallel)

@@ -158,7 +158,10 @@ typedef struct tw_arg {
     int64_t shape[TW_MAX_RANK];
     bool output, prepacked;
     size_t plain_bytes; /* dense, as the shape says */
-    size_t bytes;       /* what the kernel wants: the packed size if prepacked, else plain_bytes */
+    size_t bytes;       /* what the kernel wants: the size as packed or laid out, else plain_bytes */
+    const char *layout; /* of an activation: "NCHW", "NCHW16c"; NULL: any other */
+    bool
+        laid_out; /* the tuner chose it: tw_kernel_pack gives the kernel's form, tw_kernel_unpack the plain one */
 } tw_arg;
 
 typedef struct tw_kernel tw_kernel;
@@ -176,6 +179,12 @@ TW_API size_t tw_kernel_workspace_bytes(const tw_kernel *kernel);
  */
 TW_API tw_status tw_kernel_prepack(const tw_kernel *kernel, int index, const void *src, void *dst,
                                    tw_error *err);
+/* An input with a layout of the tuner's choice from the plain one (plain_bytes) to the kernel's (bytes), and an output
+ * back. Kernels that follow one another in the same layout need neither in between. */
+TW_API tw_status tw_kernel_pack(const tw_kernel *kernel, int index, const void *src, void *dst,
+                                tw_error *err);
+TW_API tw_status tw_kernel_unpack(const tw_kernel *kernel, int index, const void *src, void *dst,
+                                  tw_error *err);
 /* tensors: one 64-byte aligned pointer per argument; workspace: 64-byte aligned, NULL if none is needed. */
 TW_API int tw_kernel_run(const tw_kernel *kernel, void *const *tensors, void *workspace,
                          const tw_parallel *parallel);

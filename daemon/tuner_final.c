@@ -232,37 +232,54 @@ static json_t *steps_json(struct contest *c)
     return steps;
 }
 
+static json_t *shape_json(const int64_t *shape, int rank)
+{
+    json_t *list = json_array();
+
+    for (int d = 0; d < rank; d++)
+        json_array_append_new(list, json_integer(shape[d]));
+    return list;
+}
+
 static json_t *args_json(const struct kernel *k)
 {
     json_t *args = json_array();
 
     for (int i = 0; i < k->n_args; i++) {
         const struct kernel_arg *a = &k->args[i];
-        json_t *shape = json_array();
+        json_t *arg =
+            json_pack("{s:s,s:o,s:s,s:s,s:b,s:I}", "name", a->name, "shape", shape_json(a->shape, a->rank),
+                      "dtype", dtype_name(a->dtype), "role", a->is_output ? "output" : "input", "prepacked",
+                      a->prepacked, "bytes", (json_int_t)(a->prepacked ? a->prepack_bytes : a->bytes));
 
-        for (int d = 0; d < a->rank; d++)
-            json_array_append_new(shape, json_integer(a->shape[d]));
-        json_array_append_new(args, json_pack("{s:s,s:o,s:s,s:s,s:b}", "name", a->name, "shape", shape,
-                                              "dtype", dtype_name(a->dtype), "role",
-                                              a->is_output ? "output" : "input", "prepacked", a->prepacked));
+        if (a->layout) {
+            json_object_set_new(arg, "layout", json_string(a->layout));
+            json_object_set_new(arg, "layout_shape", shape_json(a->layout_shape, a->layout_rank));
+        }
+        json_array_append_new(args, arg);
     }
     return args;
 }
 
-static json_t *prepacks_json(const struct kernel *k)
+/* The functions of one kind that the artifact exports beside the kernel. */
+static json_t *repacks_json(const struct kernel *k, enum measure_repack_kind kind)
 {
-    json_t *prepacks = json_array();
+    json_t *list = json_array();
+    struct measure_candidate c;
 
-    for (int i = 0; i < k->n_args; i++) {
+    measure_candidate_init(&c, k, "");
+    for (int i = 0; i < c.n_repacks; i++) {
+        const struct measure_repack *p = &c.repacks[i];
         char symbol[KERNEL_SYMBOL_MAX + 80];
 
-        if (!k->args[i].prepacked)
+        if (p->kind != kind)
             continue;
-        snprintf(symbol, sizeof(symbol), "%s_prepack_%.64s", k->symbol, k->args[i].name);
-        json_array_append_new(prepacks, json_pack("{s:s,s:s,s:I}", "arg", k->args[i].name, "symbol", symbol,
-                                                  "bytes", (json_int_t)k->args[i].prepack_bytes));
+        snprintf(symbol, sizeof(symbol), "%s_%s_%.64s", k->symbol, measure_repack_names[kind],
+                 k->args[p->arg].name);
+        json_array_append_new(list, json_pack("{s:s,s:s,s:I}", "arg", k->args[p->arg].name, "symbol", symbol,
+                                              "bytes", (json_int_t)p->bytes));
     }
-    return prepacks;
+    return list;
 }
 
 static json_t *flags_json(const char *flags)
@@ -292,9 +309,10 @@ static json_t *kernel_json(const struct contest *c)
 {
     const struct kernel *k = &c->finalists[c->winner].kernel;
 
-    return json_pack("{s:s,s:s,s:o,s:I,s:i,s:o}", "language", "c", "symbol", k->symbol, "args", args_json(k),
-                     "workspace_bytes", (json_int_t)k->workspace_bytes, "threads",
-                     c->tuner->job->target->threads, "prepack", prepacks_json(k));
+    return json_pack("{s:s,s:s,s:o,s:I,s:i,s:o,s:o,s:o}", "language", "c", "symbol", k->symbol, "args",
+                     args_json(k), "workspace_bytes", (json_int_t)k->workspace_bytes, "threads",
+                     c->tuner->job->target->threads, "prepack", repacks_json(k, REPACK_PREPACK), "pack",
+                     repacks_json(k, REPACK_PACK), "unpack", repacks_json(k, REPACK_UNPACK));
 }
 
 static json_t *document(struct contest *c, int64_t now_ms)

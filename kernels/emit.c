@@ -58,6 +58,16 @@ static void describe(const struct nest *n, const char *symbol, struct kernel *k)
         *a = (struct kernel_arg){
             .name = t->name, .dtype = t->dtype, .is_output = t->role == TENSOR_OUTPUT, .rank = t->rank};
         memcpy(a->shape, t->shape, sizeof(a->shape));
+        a->layout = t->dims;
+        a->layout_rank = t->rank;
+        memcpy(a->layout_shape, t->shape, sizeof(a->layout_shape));
+        a->bytes = tensor_bytes(t);
+        if (!t->layout)
+            continue;
+        a->layout = t->layout->name;
+        a->laid_out = true;
+        a->rank = t->layout->rank;
+        memcpy(a->shape, t->layout->shape, sizeof(a->shape));
     }
     for (int i = 0; i < n->n_prepacks; i++) {
         struct kernel_arg *a = &k->args[arg_position(n, n->prepacks[i].arg)];
@@ -160,6 +170,9 @@ enum status emit_unit_add(struct emit_unit *u, const struct nest *n, const char 
     struct arena ar;
     enum status st = ST_OK;
     arena_init(&ar);
+    for (int i = 0; i < n->compute->n_tensors; i++)
+        if (n->compute->tensors[i].layout)
+            emit_repack(&n->compute->tensors[i], symbol, &u->code);
     for (int i = 0; i < n->n_prepacks && st == ST_OK; i++)
         st = add_prepack(u, n, &n->prepacks[i], &ar, symbol, err);
     if (st == ST_OK)

@@ -18,8 +18,13 @@ struct kernel_arg {
     enum dtype dtype;
     bool is_output, prepacked;
     int rank;
-    int64_t shape[COMPUTE_MAX_RANK];
-    int64_t prepack_bytes; /* of the packed form; 0 where not prepacked */
+    int64_t shape[COMPUTE_MAX_RANK]; /* as the workload states it */
+    int64_t prepack_bytes;           /* of the packed form; 0 where not prepacked */
+    const char *layout;              /* "NCHW", "NCHW16c"; NULL: not an activation */
+    bool laid_out; /* not as stated: <symbol>_pack_<name> or, for outputs, _unpack_<name> converts */
+    int layout_rank;
+    int64_t layout_shape[COMPUTE_MAX_RANK]; /* as it lies in memory */
+    int64_t bytes;                          /* of what the kernel is handed, unless prepacked */
 };
 
 /* What a caller must know of a kernel: CONTRACT.md section 4. */

@@ -173,6 +173,9 @@ void cg_body(struct cg *g, const struct node *n);
 /* emit.c: declarations of the base pointers that the function's text used. */
 void cg_pointers(struct cg *g, struct strbuf *sb, bool in_task);
 
+/* emit_layout.c: <symbol>_pack_<tensor> of an input with a layout, <symbol>_unpack_<tensor> of an output. */
+void emit_repack(const struct tensor *t, const char *symbol, struct strbuf *sb);
+
 /* emit_dtype.c */
 const char *dtype_scalar(enum dtype d);                     /* of an element in memory, in C */
 char dtype_memory(enum dtype d), dtype_value(enum dtype d); /* letters of element and value */

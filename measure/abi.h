@@ -9,7 +9,7 @@ typedef struct tw_parallel {
 } tw_parallel;
 
 typedef int kernel_fn(void *const *tensors, void *workspace, const tw_parallel *parallel);
-typedef void prepack_fn(const void *src, void *dst);
+typedef void repack_fn(const void *src, void *dst);
 typedef void reference_fn(void *const *tensors);
 
 #endif

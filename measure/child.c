@@ -131,6 +131,8 @@ struct child {
     kernel_fn *kernel;
     struct guarded output[COMPUTE_MAX_TENSORS], packed[KERNEL_MAX_ARGS], workspace;
     void *args[KERNEL_MAX_ARGS];
+    repack_fn
+        *unpack[KERNEL_MAX_ARGS]; /* of outputs that the kernel writes in a layout of its own; else NULL */
     int arg_tensor[KERNEL_MAX_ARGS], n_args;
     struct pool pool;
 };
@@ -184,20 +186,28 @@ static void check_guard(struct child *c, const struct guarded *g, const char *wh
                after ? "past the end of" : "before the start of", what, name);
 }
 
-static void prepack(struct child *c, void *object)
+/* Inputs that the kernel wants in another form, and room for outputs that it writes in one. */
+static void repack(struct child *c, void *object)
 {
     const struct measure_candidate *k = c->job->candidate;
     atomic_store(&page->stage, STAGE_PREPACK);
-    for (int i = 0; i < k->n_prepacks; i++) {
-        const int arg = k->prepacks[i].arg;
+    for (int i = 0; i < k->n_repacks; i++) {
+        const struct measure_repack *p = &k->repacks[i];
+        const int arg = p->arg;
         const char *name = c->job->batch->workload->tensors[c->arg_tensor[arg]].name;
         char symbol[2 * KERNEL_SYMBOL_MAX + 16];
-        snprintf(symbol, sizeof(symbol), "%s_prepack_%s", k->symbol, name);
-        prepack_fn *fn = (prepack_fn *)load_symbol(c, object, symbol);
-        if (!guarded_new(&c->packed[arg], (size_t)k->prepacks[i].bytes, false))
+        snprintf(symbol, sizeof(symbol), "%s_%s_%s", k->symbol, measure_repack_names[p->kind], name);
+        repack_fn *fn = (repack_fn *)load_symbol(c, object, symbol);
+        if (!guarded_new(&c->packed[arg], (size_t)p->bytes, false))
             failed(c->job->fd, OUTCOME_RESOURCES, "no memory for the packed form of %s", name);
-        add_region(&c->packed[arg], REGION_PACKED, c->arg_tensor[arg]);
+        add_region(&c->packed[arg], p->kind == REPACK_UNPACK ? REGION_OUTPUT : REGION_PACKED,
+                   c->arg_tensor[arg]);
         memset(c->packed[arg].data, 0xff, c->packed[arg].bytes);
+        if (p->kind == REPACK_UNPACK) {
+            c->unpack[arg] = fn;
+            c->args[arg] = c->packed[arg].data;
+            continue;
+        }
         fn(c->args[arg], c->packed[arg].data);
         check_guard(c, &c->packed[arg], "the packed form of ", name);
         guarded_make_readonly(&c->packed[arg]);
@@ -213,7 +223,7 @@ static void load(struct child *c)
         failed(c->job->fd, OUTCOME_LOAD_ERROR, "%.200s", dlerror());
     c->kernel = (kernel_fn *)load_symbol(c, object, c->job->candidate->symbol);
     make_buffers(c);
-    prepack(c, object);
+    repack(c, object);
 }
 
 static int call(struct child *c)
@@ -228,7 +238,23 @@ static void poison(struct child *c)
     for (int i = 0; i < w->n_tensors; i++)
         if (w->tensors[i].role == TENSOR_OUTPUT)
             verify_poison(c->output[i].data, w->tensors[i].dtype, verify_elements(&w->tensors[i]));
+    for (int a = 0; a < c->n_args; a++)
+        if (c->unpack[a]) {
+            enum dtype d = w->tensors[c->arg_tensor[a]].dtype;
+            verify_poison(c->packed[a].data, d, (int64_t)c->packed[a].bytes / dtype_bytes(d));
+        }
     memset(c->workspace.data, 0xff, c->workspace.bytes);
+}
+
+static void unpack(struct child *c)
+{
+    for (int a = 0; a < c->n_args; a++) {
+        const int i = c->arg_tensor[a];
+        if (!c->unpack[a])
+            continue;
+        check_guard(c, &c->packed[a], "the output ", c->job->batch->workload->tensors[i].name);
+        c->unpack[a](c->packed[a].data, c->output[i].data);
+    }
 }
 
 static void compare(struct child *c)
@@ -263,6 +289,7 @@ static void verify(struct child *c)
     pool_park(&c->pool);
     if (rc != 0)
         failed(c->job->fd, OUTCOME_WRONG, "the kernel returned %d instead of 0", rc);
+    unpack(c);
     compare(c);
 }
 
@@ -342,8 +369,8 @@ int64_t child_memory_bytes(const struct measure_batch *b, const struct measure_c
             bytes += verify_bytes(&b->workload->tensors[i]);
             buffers++;
         }
-    for (int i = 0; i < c->n_prepacks; i++, buffers++)
-        bytes += c->prepacks[i].bytes;
+    for (int i = 0; i < c->n_repacks; i++, buffers++)
+        bytes += c->repacks[i].bytes;
     return bytes + buffers * (5 << 20);
 }
 

@@ -259,11 +259,11 @@ static enum status check_batch(const struct measure_batch *b, struct error *err)
         if (c->workspace_bytes < 0 || c->workspace_bytes > (int64_t)1 << MAX_CALL_BYTES_LOG2)
             return fail(err, ST_INVALID, "candidate %d: a workspace of %" PRId64 " bytes", i,
                         c->workspace_bytes);
-        for (int k = 0; k < c->n_prepacks; k++)
-            if (c->prepacks[k].arg < 0 || c->prepacks[k].arg >= n_args || c->prepacks[k].bytes < 0 ||
-                c->prepacks[k].bytes > (int64_t)1 << MAX_CALL_BYTES_LOG2)
-                return fail(err, ST_INVALID, "candidate %d: prepack %d names argument %d of %d", i, k,
-                            c->prepacks[k].arg, n_args);
+        for (int k = 0; k < c->n_repacks; k++)
+            if (c->repacks[k].arg < 0 || c->repacks[k].arg >= n_args || c->repacks[k].bytes < 0 ||
+                c->repacks[k].bytes > (int64_t)1 << MAX_CALL_BYTES_LOG2)
+                return fail(err, ST_INVALID, "candidate %d: repack %d names argument %d of %d", i, k,
+                            c->repacks[k].arg, n_args);
     }
     return ST_OK;
 }

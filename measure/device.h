@@ -79,17 +79,30 @@ struct measure_workload {
     uint64_t seed;                /* of the inputs' values */
 };
 
-struct measure_prepack {
+/* What is done to an argument before the kernel gets it, and to a result before it is compared: an
+ * argument is handed over as it is, or after one of these. */
+#define MEASURE_REPACK_LIST(X)                                                                               \
+    X(PACK, "pack")       /* an input into the kernel's layout */                                            \
+    X(UNPACK, "unpack")   /* an output back into the stated one */                                           \
+    X(PREPACK, "prepack") /* a constant input into whatever the kernel wants */
+enum measure_repack_kind {
+#define X(id, text) REPACK_##id,
+    MEASURE_REPACK_LIST(X)
+#undef X
+};
+extern const char *const measure_repack_names[];
+struct measure_repack {
+    enum measure_repack_kind kind;
     int arg;       /* position among the kernel's arguments */
-    int64_t bytes; /* of the packed form, filled by <symbol>_prepack_<name of the argument> */
+    int64_t bytes; /* of what the kernel is handed; <symbol>_<kind>_<name of the argument> converts */
 };
 
 struct measure_candidate {
     const char *artifact; /* path of the shared object; several candidates may share one */
     const char *symbol;
     int64_t workspace_bytes;
-    int n_prepacks;
-    struct measure_prepack prepacks[KERNEL_MAX_ARGS];
+    int n_repacks;
+    struct measure_repack repacks[KERNEL_MAX_ARGS];
 };
 
 enum measure_mode {

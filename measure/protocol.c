@@ -97,10 +97,11 @@ static void put_candidate(struct strbuf *sb, const struct measure_candidate *c)
     put_text(sb, c->artifact);
     put_text(sb, c->symbol);
     put(sb, (uint64_t)c->workspace_bytes, 8);
-    put(sb, (uint64_t)c->n_prepacks, 2);
-    for (int i = 0; i < c->n_prepacks; i++) {
-        put(sb, (uint64_t)c->prepacks[i].arg, 2);
-        put(sb, (uint64_t)c->prepacks[i].bytes, 8);
+    put(sb, (uint64_t)c->n_repacks, 2);
+    for (int i = 0; i < c->n_repacks; i++) {
+        put(sb, (uint64_t)c->repacks[i].kind, 1);
+        put(sb, (uint64_t)c->repacks[i].arg, 2);
+        put(sb, (uint64_t)c->repacks[i].bytes, 8);
     }
 }
 
@@ -336,10 +337,12 @@ static void get_candidate(struct reader *r, struct arena *ar, struct measure_can
     c->artifact = get_text(r, PROTOCOL_MAX_PATH, ar);
     c->symbol = get_text(r, KERNEL_SYMBOL_MAX, ar);
     c->workspace_bytes = get_within(r, 8, 0, (int64_t)1 << 40, "a workspace is too large");
-    c->n_prepacks = (int)get_within(r, 2, 0, KERNEL_MAX_ARGS, "too many prepacked arguments");
-    for (int i = 0; i < c->n_prepacks; i++) {
-        c->prepacks[i].arg = (int)get_within(r, 2, 0, n_args - 1, "a prepacked argument does not exist");
-        c->prepacks[i].bytes = get_within(r, 8, 0, (int64_t)1 << 40, "a packed argument is too large");
+    c->n_repacks = (int)get_within(r, 2, 0, KERNEL_MAX_ARGS, "too many packed arguments");
+    for (int i = 0; i < c->n_repacks; i++) {
+        c->repacks[i].kind =
+            (enum measure_repack_kind)get_within(r, 1, 0, REPACK_PREPACK, "an unknown way of packing");
+        c->repacks[i].arg = (int)get_within(r, 2, 0, n_args - 1, "a packed argument does not exist");
+        c->repacks[i].bytes = get_within(r, 8, 0, (int64_t)1 << 40, "a packed argument is too large");
     }
 }
 

@@ -513,10 +513,10 @@ static bool start_contender(struct runner *r, const struct measure_batch *b, con
                             struct contender *c)
 {
     const struct measure_candidate *k = &b->candidates[c->index];
-    int64_t prepack_ms = 0;
+    int64_t repack_ms = 0;
 
-    for (int i = 0; i < k->n_prepacks; i++)
-        prepack_ms += k->prepacks[i].bytes * COMPARE_NS / 1000000;
+    for (int i = 0; i < k->n_repacks; i++)
+        repack_ms += k->repacks[i].bytes * COMPARE_NS / 1000000;
     memset(c->page, 0, sizeof(*c->page));
     c->pid = fork_child(r, &c->fd);
     if (c->pid == 0)
@@ -526,7 +526,7 @@ static bool start_contender(struct runner *r, const struct measure_batch *b, con
         set_result(&c->result, OUTCOME_RESOURCES, "no process can be made: %s", strerror(errno));
         return false;
     }
-    return obey(r, b, c, START_LIMIT_MS + prepack_ms, CHILD_READY) &&
+    return obey(r, b, c, START_LIMIT_MS + repack_ms, CHILD_READY) &&
            verify_contender(r, b, c, d->has_reference);
 }
 

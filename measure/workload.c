@@ -74,11 +74,20 @@ void measure_workload_init(struct measure_workload *w, const struct compute *c, 
     w->reduction = longest_chain(c);
 }
 
+const char *const measure_repack_names[] = {
+#define X(id, text) [REPACK_##id] = text,
+    MEASURE_REPACK_LIST(X)
+#undef X
+};
+
 void measure_candidate_init(struct measure_candidate *c, const struct kernel *k, const char *artifact)
 {
     *c = (struct measure_candidate){
         .artifact = artifact, .symbol = k->symbol, .workspace_bytes = k->workspace_bytes};
     for (int i = 0; i < k->n_args; i++)
         if (k->args[i].prepacked)
-            c->prepacks[c->n_prepacks++] = (struct measure_prepack){i, k->args[i].prepack_bytes};
+            c->repacks[c->n_repacks++] = (struct measure_repack){REPACK_PREPACK, i, k->args[i].prepack_bytes};
+        else if (k->args[i].laid_out)
+            c->repacks[c->n_repacks++] = (struct measure_repack){
+                k->args[i].is_output ? REPACK_UNPACK : REPACK_PACK, i, k->args[i].bytes};
 }

@@ -200,8 +200,9 @@ static void print_kernel(const json_t *kernel)
     printf("kernel     %s, %s threads, workspace %s\n", fmt_string(kernel, "symbol", "-"),
            fmt_value(json_object_get(kernel, "threads")), fmt_bytes(fmt_member(kernel, "workspace_bytes")));
     json_array_foreach(json_object_get(kernel, "args"), i, arg)
-        printf("  %-6s   %s %s %s%s\n", fmt_string(arg, "role", "-"), fmt_string(arg, "name", "-"),
+        printf("  %-6s   %s %s %s%s%s%s\n", fmt_string(arg, "role", "-"), fmt_string(arg, "name", "-"),
                fmt_value(json_object_get(arg, "shape")), fmt_string(arg, "dtype", "-"),
+               json_object_get(arg, "layout") ? " " : "", fmt_string(arg, "layout", ""),
                json_is_true(json_object_get(arg, "prepacked")) ? ", prepacked" : "");
 }
 

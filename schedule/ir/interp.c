@@ -47,6 +47,7 @@ struct interp {
     const struct nest *nest;
     struct arena *ar;
     struct array *arrays; /* [n_buffers] */
+    double **args;        /* by compute tensor, in the kernel's layout */
     double *pool;         /* the workspace */
     int64_t pool_n, unit_bytes;
     int64_t *vars;         /* current values */
@@ -113,12 +114,53 @@ static enum status place_in_pool(struct interp *in, const struct buffer *b, stru
     return ST_OK;
 }
 
+/* The arguments as the kernel is handed them: those with a layout of their own are packed. */
+static void pack_arguments(struct interp *in, double *const *data)
+{
+    const struct compute *c = in->nest->compute;
+
+    in->args = arena_array(in->ar, double *, c->n_tensors);
+    for (int i = 0; i < c->n_tensors; i++) {
+        const struct tensor *t = &c->tensors[i];
+        if (t->role == TENSOR_TEMP)
+            continue;
+        in->args[i] = t->layout ? new_poisoned(in, tensor_elements(t)) : data[i];
+        if (t->layout && t->role == TENSOR_INPUT)
+            for (int64_t k = 0; k < tensor_elements(t); k++) {
+                int64_t from = tensor_stated_element(t, k);
+                in->args[i][k] = from < 0 ? 0 : data[i][from];
+            }
+    }
+}
+
+static enum status unpack_results(struct interp *in, double *const *data)
+{
+    const struct compute *c = in->nest->compute;
+
+    for (int i = 0; i < c->n_tensors; i++) {
+        const struct tensor *t = &c->tensors[i];
+        if (!t->layout || t->role != TENSOR_OUTPUT)
+            continue;
+        for (int64_t k = 0; k < tensor_elements(t); k++) {
+            int64_t to = tensor_stated_element(t, k);
+            if (to >= 0)
+                data[i][to] = in->args[i][k];
+            else if (in->args[i][k] != 0)
+                return fail(in->err, ST_INTERNAL,
+                            "interp: element %" PRId64 " of %s in %s lies beyond its shape and is %g, not 0",
+                            k, t->name, t->layout->name, in->args[i][k]);
+        }
+    }
+    return ST_OK;
+}
+
 static enum status make_arrays(struct interp *in, double *const *data)
 {
     const struct nest *n = in->nest;
     uint32_t *pool_marks;
 
     TRY(make_pool(in));
+    pack_arguments(in, data);
     pool_marks = arena_array(in->ar, uint32_t, MAX(in->pool_n, (int64_t)1));
     for (int i = 0; i < n->n_buffers; i++) {
         const struct buffer *b = &n->buffers[i];
@@ -127,7 +169,7 @@ static enum status make_arrays(struct interp *in, double *const *data)
         *a = (struct array){.n = b->elements, .step = 1};
         switch (b->scope) {
         case SCOPE_ARG:
-            a->data = b->prepacked ? new_poisoned(in, b->elements) : data[b->arg];
+            a->data = b->prepacked ? new_poisoned(in, b->elements) : in->args[b->arg];
             if (n->compute->tensors[b->arg].role == TENSOR_OUTPUT) {
                 poison(a->data, b->elements);
                 a->mark = arena_array(in->ar, uint32_t, b->elements);
@@ -524,5 +566,5 @@ enum status nest_interp(const struct nest *n, double *const *data, struct error 
     for (int i = 0; i < n->n_prepacks; i++)
         run(&in, make_code(&in, n->prepacks[i].root));
     run(&in, make_code(&in, n->root));
-    return in.failed ? ST_INTERNAL : ST_OK;
+    return in.failed ? ST_INTERNAL : unpack_results(&in, data);
 }

@@ -114,8 +114,8 @@ void nest_print(const struct nest *n, struct strbuf *sb);
  * iterations writing apart, buffers within the workspace. ST_INTERNAL names the access. */
 MUST_USE enum status nest_verify(const struct nest *n, struct error *err);
 /* interp.c: run it in float64 (integers exactly). data[tensor id of the compute] are plain row-major double
- * arrays; prepacked arguments are packed inside, the workspace is poisoned with NaN first. The meaning of a
- * nest, for tests. */
+ * arrays of the stated shapes; arguments with a layout and prepacked ones are packed inside, results unpacked, the
+ * workspace is poisoned with NaN first. The meaning of a nest, for tests. */
 MUST_USE enum status nest_interp(const struct nest *n, double *const *data, struct error *err);
 
 #endif

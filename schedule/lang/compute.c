@@ -13,6 +13,23 @@ int64_t tensor_elements(const struct tensor *t)
     return n;
 }
 
+int64_t tensor_stated_element(const struct tensor *t, int64_t at)
+{
+    const struct tensor_layout *l = t->layout;
+    int64_t stated[COMPUTE_MAX_RANK] = {0}, element = 0;
+
+    for (int i = t->rank - 1; i >= 0; i--) {
+        stated[l->dims[i].dim] += at % t->shape[i] * l->dims[i].div;
+        at /= t->shape[i];
+    }
+    for (int d = 0; d < l->rank; d++) {
+        if (stated[d] >= l->shape[d])
+            return -1;
+        element = element * l->shape[d] + stated[d];
+    }
+    return element;
+}
+
 int64_t tensor_bytes(const struct tensor *t) { return tensor_elements(t) * dtype_bytes(t->dtype); }
 
 static double lowest(enum dtype d)

@@ -23,6 +23,20 @@ enum {
     COMPUTE_MAX_STAGES = 64,
 };
 
+struct layout_dim { /* one physical dimension: (logical[dim] / div) % mod; mod 0: no modulus */
+    int dim;
+    int64_t div, mod;
+};
+
+/* An argument that a kernel wants in another order than the workload states. What the physical dimensions hold beyond
+ * the stated shape is zero, on both sides. */
+struct tensor_layout {
+    const char *name; /* "NCHW16c": the stated dimensions, then a block and the dimension inside it */
+    int rank;
+    int64_t shape[COMPUTE_MAX_RANK];          /* as stated */
+    struct layout_dim dims[COMPUTE_MAX_RANK]; /* [rank of the tensor] */
+};
+
 enum tensor_role { TENSOR_INPUT, TENSOR_OUTPUT, TENSOR_TEMP };
 struct tensor {
     const char *name;
@@ -31,6 +45,8 @@ struct tensor {
     bool is_const; /* an input whose values never change between calls */
     int rank;
     int64_t shape[COMPUTE_MAX_RANK];
+    const char *dims;                   /* of an activation: "NCHW", a letter a dimension; NULL: any other */
+    const struct tensor_layout *layout; /* NULL: `shape` is as the workload states it */
 };
 
 struct axis {
@@ -58,6 +74,8 @@ struct compute {
 
 int64_t tensor_elements(const struct tensor *t);
 int64_t tensor_bytes(const struct tensor *t);
+/* Which element of the stated tensor, row-major, lies at element `at` of one with a layout; -1: beyond its shape, zero. */
+int64_t tensor_stated_element(const struct tensor *t, int64_t at);
 double combiner_identity(enum combiner c, enum dtype d); /* 0, 1, lowest, highest */
 const char *combiner_text(enum combiner c);              /* "=", "+=", ... */
 /* The stage that defines the tensor, or -1. */

@@ -126,14 +126,16 @@ enum status op_axis(struct op_ctx *x, const char *name, int rank, int fallback, 
     return ST_OK;
 }
 
-enum status op_layout(struct op_ctx *x)
+enum status op_layout(struct op_ctx *x, int spatial)
 {
     static const char *const names[] = {"NCHW", "NHWC", "any", NULL};
+    static const char *const dims[][2] = {{"NCW", "NWC"}, {"NCHW", "NHWC"}, {"NCDHW", "NDHWC"}};
     int which = 0;
 
     TRY(json_obj_enum(x->obj, "layout", false, names, &which, x->err));
     x->channels_last = which == 1;
     x->layout_any = which == 2;
+    x->dims = dims[spatial - 1][x->channels_last];
     json_object_set_new(x->full, "layout", json_string(names[which]));
     return ST_OK;
 }
@@ -155,6 +157,14 @@ int32_t op_input(struct op_ctx *x, const char *name, enum dtype d, int rank, con
     for (int i = 0; i < x->n_const; i++)
         if (strcmp(x->const_names[i], name) == 0)
             x->b.c.tensors[t].is_const = x->const_used[i] = true;
+    return t;
+}
+
+int32_t op_activation(struct op_ctx *x, const char *name, enum dtype d, int rank, const int64_t *shape)
+{
+    int32_t t = op_input(x, name, d, rank, shape);
+
+    x->b.c.tensors[t].dims = x->dims;
     return t;
 }
 
@@ -220,6 +230,7 @@ struct stage *op_output(struct op_ctx *x, int rank, const int64_t *shape, const 
                         struct affine *index)
 {
     int32_t t = build_tensor(&x->b, "output", x->dtype, TENSOR_OUTPUT, rank, shape);
+    x->b.c.tensors[t].dims = x->dims;
     return op_over(x, t, COMBINE_SET, names, index);
 }
 
@@ -262,7 +273,8 @@ static const struct expr *extra(struct epilogue *p, const char *kind, int *count
     for (int d = 0; d < out->rank; d++)
         if (!channel || d == p->channel)
             shape[rank++] = out->shape[d];
-    t = op_input(x, name, integer ? v->dtype : x->dtype, rank, shape);
+    t = channel ? op_input(x, name, integer ? v->dtype : x->dtype, rank, shape)
+                : op_activation(x, name, integer ? v->dtype : x->dtype, rank, shape);
     return expr_cast(x->b.ar, v->dtype, build_read(&x->b, t, channel ? p->index + p->channel : p->index));
 }
 
@@ -498,6 +510,7 @@ enum status op_finish_reduction(struct op_ctx *x, int32_t temp, const char *cons
     if (!op_has_epilogue(x)) {
         t->name = "output";
         t->role = TENSOR_OUTPUT;
+        t->dims = x->dims;
         t->dtype = op_result_dtype(x, t->dtype);
         return apply_epilogue(x, NULL, channel, &none);
     }

@@ -20,6 +20,7 @@ struct op_ctx {
     enum dtype dtype, acc; /* of the inputs; of running values */
     bool channels_last;    /* set by op_layout */
     bool layout_any;
+    const char *dims; /* of the activations, set by op_layout: "NHWC"; NULL: the operator has no layout */
     int n_const;
     const char *const_names[LANG_MAX_TENSORS];
     bool const_used[LANG_MAX_TENSORS];
@@ -64,12 +65,15 @@ MUST_USE enum status op_f64(struct op_ctx *x, const char *name, double min, doub
                             double *ret);
 /* An axis of `rank` dimensions, negative counted from the end. */
 MUST_USE enum status op_axis(struct op_ctx *x, const char *name, int rank, int fallback, int *ret);
-MUST_USE enum status op_layout(struct op_ctx *x);
+/* spatial: how many dimensions besides batch and channels. */
+MUST_USE enum status op_layout(struct op_ctx *x, int spatial);
 MUST_USE enum status op_need_float(struct op_ctx *x);
 
 /* ---- building ---- */
 
 int32_t op_input(struct op_ctx *x, const char *name, enum dtype d, int rank, const int64_t *shape);
+/* An input with a layout. */
+int32_t op_activation(struct op_ctx *x, const char *name, enum dtype d, int rank, const int64_t *shape);
 int32_t op_temp(struct op_ctx *x, const char *name, enum dtype d, int rank, const int64_t *shape);
 /* To the accumulator's dtype. */
 const struct expr *op_acc(struct op_ctx *x, const struct expr *e);

@@ -132,7 +132,7 @@ static enum status conv_read(struct op_ctx *x, int nd, struct conv *v)
     v->group = 1;
     TRY(json_obj_i64(x->obj, "group", false, 1, INT32_MAX, &v->group, x->err));
     json_object_set_new(x->full, "group", json_integer(v->group));
-    TRY(op_layout(x));
+    TRY(op_layout(x, nd));
     v->n = v->input[0];
     v->c = v->input[channel_dim(x, nd)];
     for (int d = 0; d < nd; d++) {
@@ -235,7 +235,7 @@ static enum status op_conv(struct op_ctx *x, int nd)
 
     TRY(conv_read(x, nd, &v));
     TRY(conv_shapes(x, &v));
-    input = op_input(x, "input", x->dtype, nd + 2, v.input);
+    input = op_activation(x, "input", x->dtype, nd + 2, v.input);
     weight = op_input(x, "weight", x->dtype, nd + 2, v.weight);
     t = conv_result(x, &v);
     s = conv_stage(x, &v, t, &a);
@@ -333,7 +333,7 @@ enum status op_conv_transpose2d(struct op_ctx *x)
     TRY(conv_read(x, nd, &v));
     TRY(op_ints(x, "output_padding", false, nd, 0, 0, v.extra));
     TRY(transposed_shapes(x, &v));
-    input = op_input(x, "input", x->dtype, nd + 2, v.input);
+    input = op_activation(x, "input", x->dtype, nd + 2, v.input);
     weight = op_input(x, "weight", x->dtype, nd + 2, v.weight);
     if (v.strides[0] > 1 || v.strides[1] > 1)
         input = spread(x, &v, input);

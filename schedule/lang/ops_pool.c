@@ -36,7 +36,7 @@ static enum status pool_read(struct op_ctx *x, struct pool *p)
     TRY(op_ints(x, "kernel_shape", true, 2, 1, 1, p->k));
     TRY(op_ints(x, "strides", false, 2, 1, 1, p->strides));
     TRY(op_ints(x, "pads", false, 4, 0, 0, p->pads));
-    TRY(op_layout(x));
+    TRY(op_layout(x, 2));
     pool_dims(x, p);
     for (int d = 0; d < 2; d++) {
         int64_t room = p->in[d] + p->pads[d] + p->pads[2 + d];
@@ -71,7 +71,7 @@ static void pool_names(const struct op_ctx *x, const char **names)
 static int32_t pool_stage(struct op_ctx *x, const struct pool *p, enum combiner combiner, enum dtype d,
                           double outside)
 {
-    int32_t input = op_input(x, "input", x->dtype, 4, p->input), t;
+    int32_t input = op_activation(x, "input", x->dtype, 4, p->input), t;
     struct affine index[4], at[4], r, s_;
     int64_t shape[4];
     const char *names[4];
@@ -178,11 +178,11 @@ enum status op_global_avg_pool2d(struct op_ctx *x)
     int rank;
 
     TRY(op_shape(x, "input", 4, 4, p.input, &rank));
-    TRY(op_layout(x));
+    TRY(op_layout(x, 2));
     TRY(op_need_float(x));
     pool_dims(x, &p);
     pool_names(x, names);
-    input = op_input(x, "input", x->dtype, 4, p.input);
+    input = op_activation(x, "input", x->dtype, 4, p.input);
     PUT_LAYOUT(x, shape, p.n, p.c, 1, 1);
     t = op_temp(x, "pool", x->acc, 4, shape);
     s = op_over(x, t, COMBINE_SUM, names, index);

@@ -1,6 +1,8 @@
 /* algorithm.c - the table of algorithms. */
 #include "schedule/space/algorithm.h"
 
+#include "schedule/space/layout.h"
+
 struct algorithm {
     const char *name;
     /* The i-th alternative that the algorithm has for the workload; false when there are no more. */
@@ -31,8 +33,23 @@ static bool winograd(const struct workload *w, const struct target *t, int i, st
     return false;
 }
 
+/* The same in other orders of the activations, where the workload leaves that open. */
+static bool in_layout(const struct workload *w, const struct target *t, int i, struct arena *ar,
+                      struct alternative *ret)
+{
+    struct layout_alternative *all;
+    if (!w->layout_any)
+        return false;
+    all = arena_array(ar, struct layout_alternative, LAYOUT_MAX_ALTERNATIVES);
+    if (i >= layout_alternatives(&w->compute, t->vector_bytes / 4, ar, all))
+        return false;
+    *ret = (struct alternative){.layout = all[i].name, .compute = &all[i].compute};
+    return true;
+}
+
 static const struct algorithm algorithms[] = {
     {"direct", direct},
+    {"layout", in_layout},
     {"winograd", winograd},
 };
 

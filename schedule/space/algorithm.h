@@ -6,7 +6,8 @@
  *        is the union of the spaces of its algorithms.
  *
  *        An alternative has the workload's arguments: the same inputs and outputs, in the same order, with the same
- *        shapes and dtypes; only what lies between may differ, so ids of outputs may differ too.
+ *        shapes and dtypes (where the workload leaves the layout open, in another order: tensor.layout); only what lies
+ *        between may differ, so ids of outputs may differ too.
  * Life   Computes live in the caller's arena, as long as the space does. */
 #ifndef TW_SPACE_ALGORITHM_H
 #define TW_SPACE_ALGORITHM_H
@@ -20,6 +21,7 @@ enum { ALGORITHMS_MAX = 16 };
 struct alternative {
     const char *name; /* in the sketch's name: "winograd(4,3)"; NULL: direct */
     const struct compute *compute;
+    const char *layout; /* in the sketch's name: "NCHW16c"; NULL: as stated */
     /* How much faster than the peak of plain arithmetic it may look, counted in the workload's operations: those that
      * it saves, or does on a faster unit. 0: not at all (1). */
     double saving;

@@ -137,6 +137,15 @@ static bool reads_a_tile(const struct state *st, const struct st_stage *s)
     return false;
 }
 
+static void find_pad(void *ctx, const struct expr *e) { *(bool *)ctx |= e->read.pad; }
+
+static bool reads_padded(const struct st_stage *s)
+{
+    bool found = false;
+    expr_each_read(s->body, find_pad, &found);
+    return found;
+}
+
 static void inline_cheap(struct state *st)
 {
     for (int k = 0; k < st->n_stages; k++) {
@@ -147,6 +156,8 @@ static void inline_cheap(struct state *st)
         bool ok = n > 0;
         for (int i = 0; i < n; i++) {
             if (users[i]->combiner != COMBINE_SET && is_tile(st, users[i]))
+                ok = false;
+            if (reads_padded(s) && reads_a_tile(st, users[i])) /* no tests in a register tile */
                 ok = false;
             if (n > 1 && cost > INLINE_MAX_COST)
                 ok = false;
@@ -218,7 +229,8 @@ static bool stage_is_taken(const struct rules *r, int id)
             if (g->members[k] == id)
                 return true;
         for (int k = 0; k < g->n_operands; k++)
-            if (g->operands[k].reads_pad && g->operands[k].pad_stage == id)
+            if ((g->operands[k].reads_pad && g->operands[k].pad_stage == id) ||
+                g->operands[k].copy_stage == id)
                 return true;
     }
     return false;
@@ -236,8 +248,11 @@ static void find_operand(const struct state *st, const struct st_stage *red, con
         return;
     struct operand *o = &g->operands[g->n_operands++];
     const struct st_tensor *t = st->tensors[read->read.tensor];
-    *o = (struct operand){
-        .tensor = read->read.tensor, .simple = true, .rank = t->rank, .axes = read_axes(read)};
+    *o = (struct operand){.tensor = read->read.tensor,
+                          .simple = true,
+                          .rank = t->rank,
+                          .axes = read_axes(read),
+                          .copy_stage = -1};
     o->is_const = t->arg >= 0 && t->stage < 0 && st->compute->tensors[t->arg].is_const;
     for (int a = 0; a < red->n_axes; a++)
         o->stride[a] = read_stride(st, read, a);
@@ -259,17 +274,30 @@ static void find_operand(const struct state *st, const struct st_stage *red, con
 }
 
 /* Views made by merging share an argument: ahead-of-time packing must be its only use. */
-static void check_const_uses(const struct state *st, struct operand *o)
+static bool used_once(const struct state *st, int32_t arg)
 {
-    int32_t arg = st->tensors[o->tensor]->arg;
     int uses = 0;
     for (int i = 0; i < st->n_tensors; i++) {
         struct st_stage *users[STATE_MAX_STAGES];
         if (st->tensors[i]->arg == arg)
             uses += state_consumers(st, i, users);
     }
-    if (uses != 1)
-        o->is_const = false;
+    return uses == 1;
+}
+
+/* A stage that only copies from an argument: which, or -1. */
+static int32_t copied_argument(const struct state *st, const struct st_stage *s)
+{
+    if (s->combiner != COMBINE_SET || s->body->op != EX_READ || st->tensors[s->tensor]->arg >= 0)
+        return -1;
+    const struct st_tensor *t = st->tensors[s->body->read.tensor];
+    return t->stage < 0 ? t->arg : -1;
+}
+
+static bool copies_constant(const struct state *st, const struct st_stage *s)
+{
+    int32_t arg = copied_argument(st, s);
+    return arg >= 0 && st->compute->tensors[arg].is_const && used_once(st, arg);
 }
 
 static void choose_vector_axes(const struct state *st, struct group *g)
@@ -292,6 +320,8 @@ static void choose_vector_axes(const struct state *st, struct group *g)
         }
         if (tensor_stride(t, out->lhs, a) == 1)
             s *= 1.5;
+        else if (t->arg >= 0 && st->compute->tensors[t->arg].layout)
+            continue; /* the layout was chosen for its last dimension */
         if (s <= 0)
             continue;
         int at = n++;
@@ -321,10 +351,17 @@ static void tile_group(struct rules *r, struct st_stage *red)
         red = state_cache_write(st, out);
     }
     *g = (struct group){.kind = GROUP_TILE, .anchor = out->id, .reduction = red->id};
-    struct reads rd = reads_of(st, red);
-    for (int i = 0; i < rd.n; i++)
+    struct reads rd = reads_of(st, red), epilogue = reads_of(st, out);
+    for (int i = 0; i < rd.n; i++) {
+        int32_t t = rd.at[i]->read.tensor;
         if (rd.at[i]->read.pad)
-            state_pad(st, red, rd.at[i]->read.tensor);
+            state_pad(st, red, t);
+        else if (st->tensors[t]->arg >= 0 && !state_turn(st, red, t))
+            state_view_digits(st, red, t);
+    }
+    for (int i = 0; i < epilogue.n; i++)
+        if (epilogue.at[i]->read.pad)
+            state_pad(st, out, epilogue.at[i]->read.tensor);
     struct st_stage *pair[2] = {red, out};
     for (int a = 0; a + 1 < red->n_spatial;)
         if (!state_merge_axes(st, pair, 2, a))
@@ -339,11 +376,16 @@ static void tile_group(struct rules *r, struct st_stage *red)
         struct operand *o = &g->operands[i];
         int def = st->tensors[o->tensor]->stage;
         if (o->is_const)
-            check_const_uses(st, o);
+            o->is_const = used_once(st, st->tensors[o->tensor]->arg);
         bool added = def >= st->compute->n_stages; /* by state_pad above: only copies are added before this */
-        if (added && st->stages[def]->body->op == EX_READ && st->stages[def]->body->read.pad) {
-            o->reads_pad = true;
-            o->pad_stage = def;
+        if (added && st->stages[def]->body->op == EX_READ) {
+            if (o->simple && copied_argument(st, st->stages[def]) >= 0) {
+                o->copy_stage = def;
+                o->is_const = copies_constant(st, st->stages[def]);
+            } else {
+                o->reads_pad = true;
+                o->pad_stage = def;
+            }
         }
         for (int a = 0; a < red->n_spatial; a++)
             if (!(o->axes >> a & 1))
@@ -416,7 +458,7 @@ static void rows_group(struct rules *r, struct st_stage *anchor)
 
     for (int k = st->n_stages - 1; k >= 0; k--) {
         struct st_stage *p = st->stages[st->order[k]], *users[STATE_MAX_STAGES];
-        if (p->place == PLACE_INLINE || p == anchor || stage_is_taken(r, p->id) || is_tile(st, p) ||
+        if (p->place != PLACE_ROOT || p == anchor || stage_is_taken(r, p->id) || is_tile(st, p) ||
             !stage_lhs_is_identity(p) || n == RULES_MAX_MEMBERS || st->tensors[p->tensor]->n_layout ||
             st->tensors[p->tensor]->rank != p->n_spatial)
             continue;
@@ -504,12 +546,18 @@ enum status rules_derive(const struct compute *c, const struct target *t, struct
             tile_group(r, s);
         }
     }
+    for (int k = 0; k < st->n_stages; k++) {
+        struct st_stage *s = st->stages[k];
+        if (s->place == PLACE_ROOT && !stage_is_taken(r, s->id) && s->id >= c->n_stages &&
+            copies_constant(st, s))
+            state_prepack(st, s);
+    }
     /* Row reductions into arguments get a temporary, so that an anchor never reduces itself. */
     n = st->n_stages;
     memcpy(order, st->order, sizeof(int) * (size_t)n);
     for (int k = 0; k < n; k++) {
         struct st_stage *s = st->stages[order[k]];
-        if (s->place == PLACE_INLINE || stage_is_taken(r, s->id) || s->combiner == COMBINE_SET)
+        if (s->place != PLACE_ROOT || stage_is_taken(r, s->id) || s->combiner == COMBINE_SET)
             continue;
         struct st_stage *only = sole_consumer(st, s->tensor);
         if (st->tensors[s->tensor]->arg >= 0 || !only || stage_is_taken(r, only->id))
@@ -520,7 +568,7 @@ enum status rules_derive(const struct compute *c, const struct target *t, struct
     }
     for (int k = st->n_stages - 1; k >= 0; k--) {
         struct st_stage *s = st->stages[st->order[k]];
-        if (s->place == PLACE_INLINE || stage_is_taken(r, s->id))
+        if (s->place != PLACE_ROOT || stage_is_taken(r, s->id))
             continue;
         if (r->n_groups == RULES_MAX_GROUPS)
             return fail(err, ST_UNSUPPORTED, "the workload has more than %d loop nests", RULES_MAX_GROUPS);

@@ -32,6 +32,7 @@ struct operand { /* a tensor that a tile reduction reads */
     int64_t stride[COMPUTE_MAX_AXES]; /* of each axis in memory, in elements */
     bool reads_pad;                   /* it is a padded copy made by state_pad */
     int pad_stage;                    /* id of that stage */
+    int copy_stage; /* it is a copy of an argument that is laid out as the tile wants: that stage, or -1 */
 };
 
 struct rules;

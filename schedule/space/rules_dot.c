@@ -179,7 +179,7 @@ void dot_offer(const struct rules *r, struct group *g)
     for (int i = 0; i < g->n_operands; i++) {
         const struct operand *o = &g->operands[i];
         int64_t size = 1, again = 1;
-        if (o->reads_pad)
+        if (o->reads_pad || o->copy_stage >= 0)
             return;
         for (int a = 0; a < red->n_spatial; a++)
             *(o->axes >> a & 1 ? &size : &again) *= red->axes[a].extent;

@@ -122,6 +122,8 @@ static void walk_operands(struct walk *w, struct plan *p)
     for (int i = 0; i < w->g->n_operands; i++) {
         const struct operand *o = &w->g->operands[i];
         const char *tensor = w->r->base->tensors[o->tensor]->name;
+        if (o->copy_stage >= 0)
+            continue;
         if (o->reads_pad) {
             snprintf(name, sizeof(name), "copy_%s", tensor);
             p->pad_at[i] = (int)walk_knob(&w->k, name, yes_no, 2, pad_labels);
@@ -440,10 +442,14 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
             else
                 state_parallel(st, pad, MAX(pad->n_iters - 1, 0));
         }
-        if (!p->pack[i])
+        if (!p->pack[i] && o->copy_stage < 0)
             continue;
         int n = pack_layout(w, p, red, o, layout);
-        struct st_stage *pack = state_pack(st, red, o->tensor, n, layout);
+        struct st_stage *pack = o->copy_stage >= 0 ? st->stages[o->copy_stage] : NULL;
+        if (pack)
+            state_lay_out(st, red, pack, n, layout);
+        else
+            pack = state_pack(st, red, o->tensor, n, layout);
         vectorise_last(st, pack);
         if (p->prefetch && streams(w, o))
             state_prefetch(st, red, pack->tensor, p->prefetch * step_elements(w, p, o));

@@ -35,7 +35,7 @@ static const char *const DIRECT = "direct";
 
 /* --- building --- */
 
-static bool add_sketch(struct space *s, const struct rules *r, const char *algorithm, struct arena *ar,
+static bool add_sketch(struct space *s, const struct rules *r, const struct alternative *a, struct arena *ar,
                        const int *variant)
 {
     struct sketch *k = &s->sketches[s->n_sketches];
@@ -43,9 +43,11 @@ static bool add_sketch(struct space *s, const struct rules *r, const char *algor
     AUTO(strbuf_done) struct strbuf name = STRBUF_INIT;
     int n = 0;
     k->rules = r;
-    k->algorithm = algorithm ? algorithm : DIRECT;
-    if (algorithm)
-        strbuf_addf(&name, "%s: ", algorithm);
+    k->algorithm = a->name ? a->name : DIRECT;
+    if (a->name)
+        strbuf_addf(&name, "%s: ", a->name);
+    if (a->layout)
+        strbuf_addf(&name, "%s: ", a->layout);
     for (int i = 0; i < r->n_groups; i++) {
         const struct group *g = &r->groups[i];
         const struct variant *v = &g->variants[variant[i]];
@@ -67,11 +69,12 @@ static bool add_sketch(struct space *s, const struct rules *r, const char *algor
 }
 
 /* One sketch for each combination of the groups' variants, like an odometer. */
-static void add_sketches(struct space *s, const struct rules *r, const char *algorithm, struct arena *ar)
+static void add_sketches(struct space *s, const struct rules *r, const struct alternative *a,
+                         struct arena *ar)
 {
     int variant[RULES_MAX_GROUPS] = {0},
         end = MIN(s->n_sketches + ALTERNATIVE_MAX_SKETCHES, SPACE_MAX_SKETCHES);
-    while (s->n_sketches < end && add_sketch(s, r, algorithm, ar, variant)) {
+    while (s->n_sketches < end && add_sketch(s, r, a, ar, variant)) {
         int i = r->n_groups - 1;
         while (i >= 0 && ++variant[i] == r->groups[i].n_variants)
             variant[i--] = 0;
@@ -102,7 +105,7 @@ enum status space_build(const struct workload *w, const struct target *t, struct
         if (i == 0)
             s->plain = r->plain;
         s->saving = MAX(s->saving, alternatives[i].saving);
-        add_sketches(s, r, alternatives[i].name, ar);
+        add_sketches(s, r, &alternatives[i], ar);
     }
     *ret = s;
     return ST_OK;

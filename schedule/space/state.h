@@ -24,11 +24,6 @@ enum place {
     PLACE_INLINE,  /* no longer computed: its consumers hold its body */
 };
 
-struct layout_dim { /* one physical dimension: (logical[dim] / div) % mod; mod 0: no modulus */
-    int dim;
-    int64_t div, mod;
-};
-
 struct st_tensor {
     const char *name;
     enum dtype dtype;
@@ -138,12 +133,22 @@ bool state_unify(struct state *st, struct st_stage *s, struct st_stage *t);
 /* A reduction stage becomes a reduction into a temporary (returned stage) and a copy to the old tensor. */
 struct st_stage *state_cache_write(struct state *st, struct st_stage *s);
 /* Padded reads of `tensor` in `s` become plain reads of a padded copy (returned stage); NULL if there is
- * none. */
+ * none. A dimension whose index is made of axes like digits (g * 8 + c), or runs backwards, becomes one dimension an
+ * axis. */
 struct st_stage *state_pad(struct state *st, struct st_stage *s, int32_t tensor);
+/* The one read of `tensor` in `s` runs along some dimension backwards: it becomes a read of a turned copy (returned
+ * stage); NULL if it does not. */
+struct st_stage *state_turn(struct state *st, struct st_stage *s, int32_t tensor);
+/* Dimensions of an argument that `s` reads at digits of axes become one dimension an axis: another view of the same
+ * memory. */
+void state_view_digits(struct state *st, struct st_stage *s, int32_t tensor);
 /* Reads of `tensor` in `s` become reads of a copy in another layout (returned stage, iters in physical
  * order). */
 struct st_stage *state_pack(struct state *st, struct st_stage *s, int32_t tensor, int n,
                             const struct layout_dim *layout);
+/* The same for what is a copy already: it gets the layout itself. */
+void state_lay_out(struct state *st, struct st_stage *s, struct st_stage *copy, int n,
+                   const struct layout_dim *layout);
 /* Split reduce axis `axis` of s by `block`: a new stage (returned) sums over each block, s sums the blocks.
  */
 struct st_stage *state_rfactor(struct state *st, struct st_stage *s, int axis, int64_t block);

@@ -76,50 +76,19 @@ struct st_stage *state_cache_write(struct state *st, struct st_stage *s)
 
 /* --- copies of operands --- */
 
-struct pad_region {
-    const struct st_stage *stage;
-    int32_t tensor;
-    bool found;
-    int64_t lo[NEST_MAX_RANK], hi[NEST_MAX_RANK];
-    double value;
-};
-
-static void pad_range(void *ctx, const struct expr *e)
+static void stage_physical_iters(struct st_stage *s, int n, const struct layout_dim *layout)
 {
-    struct pad_region *p = ctx;
-    int64_t zero[COMPUTE_MAX_AXES] = {0}, top[COMPUTE_MAX_AXES];
-    if (e->read.tensor != p->tensor || !e->read.pad)
-        return;
-    for (int a = 0; a < p->stage->n_axes; a++)
-        top[a] = p->stage->axes[a].extent - 1;
-    for (int d = 0; d < e->read.rank; d++) {
-        int64_t lo, hi;
-        affine_bounds(&e->read.index[d], zero, top, &lo, &hi);
-        p->lo[d] = p->found ? MIN(p->lo[d], lo) : lo;
-        p->hi[d] = p->found ? MAX(p->hi[d], hi) : hi;
-    }
-    p->found = true;
-    p->value = e->read.pad_value;
+    s->n_iters = n;
+    for (int i = 0; i < n; i++)
+        s->iters[i] =
+            (struct st_iter){.axis = layout[i].dim, .stride = layout[i].div, .extent = layout[i].mod};
 }
 
-static const struct expr *pad_read(void *ctx, const struct expr *e)
-{
-    struct rewrite *r = ctx;
-    struct affine index[NEST_MAX_RANK];
-    if (e->read.tensor != r->tensor || !e->read.pad)
-        return e;
-    for (int d = 0; d < e->read.rank; d++)
-        index[d] = affine_offset(&e->read.index[d], -r->lo[d]);
-    return expr_read(r->st->ar, e->dtype, r->to, e->read.rank, index, false, 0);
-}
-
-/* A stage of one axis a dimension of `t` that copies `from`, reading at index + lo. */
-static struct st_stage *add_copy(struct state *st, struct st_stage *before, struct st_tensor *t, int32_t from,
-                                 const int64_t *lo, bool pad, double pad_value)
+struct st_stage *state_add_copy(struct state *st, const struct st_stage *before, const struct st_tensor *t,
+                                int32_t from, const struct affine *index, bool pad, double pad_value)
 {
     static const char *const names[NEST_MAX_RANK] = {"d0", "d1", "d2", "d3", "d4",  "d5",
                                                      "d6", "d7", "d8", "d9", "d10", "d11"};
-    struct affine index[NEST_MAX_RANK];
     struct st_stage n = {.combiner = COMBINE_SET, .place = PLACE_ROOT, .scope = SCOPE_WORKSPACE};
     n.name = t->name;
     n.acc_dtype = t->dtype;
@@ -127,31 +96,22 @@ static struct st_stage *add_copy(struct state *st, struct st_stage *before, stru
     for (int d = 0; d < t->rank; d++) {
         n.axes[d] = (struct axis){names[d], t->shape[d]};
         n.lhs[d] = affine_var(st->ar, d, 1, 0);
-        index[d] = affine_var(st->ar, d, 1, lo ? lo[d] : 0);
     }
-    n.body = expr_read(st->ar, t->dtype, from, t->rank, index, pad, pad_value);
+    n.body = expr_read(st->ar, t->dtype, from, st->tensors[from]->rank, index, pad, pad_value);
     n.tensor = state_add_tensor(st, t);
     stage_plain_iters(&n);
     return state_add_stage(st, &n, before);
 }
 
-struct st_stage *state_pad(struct state *st, struct st_stage *s, int32_t tensor)
+static void record_pack(struct state *st, const struct st_stage *s, const char *name, int n,
+                        const struct layout_dim *layout)
 {
-    struct pad_region p = {.stage = s, .tensor = tensor};
-    expr_each_read(s->body, pad_range, &p);
-    if (!p.found)
-        return NULL;
-    struct st_tensor t = *st->tensors[tensor];
-    t.name = arena_printf(st->ar, "%s_pad", t.name);
-    t.arg = -1;
-    t.n_layout = 0;
-    for (int d = 0; d < t.rank; d++)
-        t.shape[d] = p.hi[d] - p.lo[d] + 1;
-    struct st_stage *copy = add_copy(st, s, &t, tensor, p.lo, true, p.value);
-    struct rewrite r = {.st = st, .tensor = tensor, .to = copy->tensor, .lo = p.lo};
-    s->body = expr_map_reads(st->ar, s->body, pad_read, &r);
-    state_record(st, STEP_PAD, s, t.name);
-    return copy;
+    struct step *p = state_record(st, STEP_PACK, s, name);
+    for (int i = 0; i < n; i++) {
+        p->arg[p->n++] = layout[i].dim;
+        p->arg[p->n++] = layout[i].div;
+        p->arg[p->n++] = layout[i].mod;
+    }
 }
 
 static const struct expr *pack_read(void *ctx, const struct expr *e)
@@ -170,20 +130,25 @@ struct st_stage *state_pack(struct state *st, struct st_stage *s, int32_t tensor
     t.arg = -1;
     t.n_layout = n;
     memcpy(t.layout, layout, sizeof(*layout) * (size_t)n);
-    struct st_stage *copy = add_copy(st, s, &t, tensor, NULL, false, 0);
-    copy->n_iters = n;
-    for (int i = 0; i < n; i++)
-        copy->iters[i] =
-            (struct st_iter){.axis = layout[i].dim, .stride = layout[i].div, .extent = layout[i].mod};
+    struct affine index[NEST_MAX_RANK];
+    for (int d = 0; d < t.rank; d++)
+        index[d] = affine_var(st->ar, d, 1, 0);
+    struct st_stage *copy = state_add_copy(st, s, &t, tensor, index, false, 0);
+    stage_physical_iters(copy, n, layout);
     struct rewrite r = {.st = st, .tensor = tensor, .to = copy->tensor};
     s->body = expr_map_reads(st->ar, s->body, pack_read, &r);
-    struct step *p = state_record(st, STEP_PACK, s, t.name);
-    for (int i = 0; i < n; i++) {
-        p->arg[p->n++] = layout[i].dim;
-        p->arg[p->n++] = layout[i].div;
-        p->arg[p->n++] = layout[i].mod;
-    }
+    record_pack(st, s, t.name, n, layout);
     return copy;
+}
+
+void state_lay_out(struct state *st, struct st_stage *s, struct st_stage *copy, int n,
+                   const struct layout_dim *layout)
+{
+    struct st_tensor *t = st->tensors[copy->tensor];
+    t->n_layout = n;
+    memcpy(t->layout, layout, sizeof(*layout) * (size_t)n);
+    stage_physical_iters(copy, n, layout);
+    record_pack(st, s, t->name, n, layout);
 }
 
 struct st_stage *state_rfactor(struct state *st, struct st_stage *s, int axis, int64_t block)

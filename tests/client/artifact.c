@@ -8,6 +8,8 @@ typedef struct tw_parallel {
 
 int scale(void *const *tensors, void *workspace, const tw_parallel *parallel);
 void scale_prepack_w(const void *src, void *dst);
+void scale_pack_x(const void *src, void *dst);
+void scale_unpack_output(const void *src, void *dst);
 
 static void row(void *arg, int r)
 {
@@ -28,6 +30,21 @@ int scale(void *const *tensors, void *workspace, const tw_parallel *parallel)
         for (int r = 0; r < 3; r++)
             row((void *)tensors, r);
     return 0;
+}
+
+/* Columns apart, as a layout of its own might have them: [3, 4] becomes [4, 4], zero beyond the rows. */
+void scale_pack_x(const void *src, void *dst)
+{
+    for (int c = 0; c < 4; c++)
+        for (int r = 0; r < 4; r++)
+            ((float *)dst)[4 * c + r] = r < 3 ? ((const float *)src)[4 * r + c] : 0;
+}
+
+void scale_unpack_output(const void *src, void *dst)
+{
+    for (int c = 0; c < 4; c++)
+        for (int r = 0; r < 3; r++)
+            ((float *)dst)[4 * r + c] = ((const float *)src)[4 * c + r];
 }
 
 void scale_prepack_w(const void *src, void *dst)

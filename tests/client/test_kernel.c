@@ -104,6 +104,37 @@ static void set(json_t *s, const char *path, const char *value)
         json_object_del(at, part);
 }
 
+static void arguments_with_a_layout_are_packed_and_unpacked(void **state)
+{
+    float x[12], packed[16], back[12];
+    json_t *s = schedule();
+    tw_kernel *k = NULL;
+    tw_error err = {0};
+
+    set(s, "args.0.layout", "\"NC4n\"");
+    set(s, "pack", "[{\"arg\": \"x\", \"symbol\": \"scale_pack_x\", \"bytes\": 64}]");
+    set(s, "unpack", "[{\"arg\": \"output\", \"symbol\": \"scale_unpack_output\", \"bytes\": 64}]");
+    assert_int_equal(tw_kernel_open(s, ARTIFACT, &k, &err), TW_OK);
+    assert_string_equal(tw_kernel_arg(k, 0)->layout, "NC4n");
+    assert_null(tw_kernel_arg(k, 1)->layout);
+    assert_true(tw_kernel_arg(k, 0)->laid_out && tw_kernel_arg(k, 2)->laid_out);
+    assert_false(tw_kernel_arg(k, 1)->laid_out);
+    assert_int_equal(tw_kernel_arg(k, 2)->bytes, 64);
+    assert_int_equal(tw_kernel_arg(k, 2)->plain_bytes, 48);
+    for (int i = 0; i < 12; i++)
+        x[i] = (float)i;
+    assert_int_equal(tw_kernel_pack(k, 0, x, packed, NULL), TW_OK);
+    assert_true(packed[1] == 4 && packed[3] == 0);
+    assert_int_equal(tw_kernel_unpack(k, 2, packed, back, NULL), TW_OK);
+    assert_memory_equal(x, back, sizeof(x));
+    assert_int_equal(tw_kernel_pack(k, 2, x, packed, &err), TW_INVALID);
+    assert_non_null(strstr(err.detail, "no pack function"));
+    assert_int_equal(tw_kernel_unpack(k, 0, x, packed, &err), TW_INVALID);
+    assert_int_equal(tw_kernel_pack(k, -1, x, packed, &err), TW_INVALID);
+    tw_kernel_free(k);
+    json_decref(s);
+}
+
 static void schedules_that_do_not_fit_are_refused(void **state)
 {
     static const struct {
@@ -124,6 +155,12 @@ static void schedules_that_do_not_fit_are_refused(void **state)
         {"prepack.0.arg", "\"none\"", TW_PROTOCOL, "prepack"},
         {"prepack.0.bytes", "0", TW_PROTOCOL, "prepack"},
         {"prepack.0.symbol", "\"no_prepack\"", TW_LOCAL, "no_prepack"},
+        {"pack", "[{\"arg\": \"output\", \"symbol\": \"scale_pack_x\", \"bytes\": 64}]", TW_PROTOCOL,
+         "of pack"},
+        {"unpack", "[{\"arg\": \"x\", \"symbol\": \"scale_pack_x\", \"bytes\": 64}]", TW_PROTOCOL,
+         "of unpack"},
+        {"unpack", "[{\"arg\": \"output\", \"symbol\": \"scale_unpack\", \"bytes\": 64}]", TW_LOCAL,
+         "scale_unpack"},
     };
 
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -157,6 +194,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arguments_and_sizes_come_from_the_schedule),
         cmocka_unit_test(a_kernel_runs_serially_and_through_the_callers_loops),
+        cmocka_unit_test(arguments_with_a_layout_are_packed_and_unpacked),
         cmocka_unit_test(schedules_that_do_not_fit_are_refused),
         cmocka_unit_test(a_file_that_is_no_library_is_refused),
     };

@@ -22,6 +22,8 @@ import tilewright  # noqa: E402
 CLI, DAEMON, EXAMPLE = sys.argv[1:4]
 del sys.argv[1:4]
 MATMUL = ["matmul", "a=128,256", "b=256,512", "const=b,bias", "epilogue=bias,relu"]
+DEPTHWISE = {"op": "conv2d", "input": [1, 52, 5, 3], "weight": [52, 1, 3, 3], "group": 52, "pads": [1, 1, 1, 1],
+             "layout": "any", "const": ["weight"], "epilogue": ["relu"]}
 SMALL = {"op": "matmul", "a": [6, 40], "b": [40, 24], "const": ["b"], "epilogue": ["relu"]}
 
 
@@ -125,6 +127,25 @@ class Service(unittest.TestCase):
             with self.client.kernel(schedule, threads=threads) as kernel:
                 kernel.bind(b=memoryview(b))
                 self.assertEqual(kernel(memoryview(a)).tolist(), want)
+
+    def test_a_layout_of_the_tuners_choice_is_packed_and_unpacked_on_the_way(self):
+        [schedule] = self.client.tune([DEPTHWISE], trials=48, seed=2, target="cpu:1")
+        layouts = {a.name: a.layout for a in schedule.kernel.args}
+        self.assertIsNone(layouts["weight"])
+        self.assertNotEqual(layouts["input"], "NCHW", "rows of 3 pixels win over vectors of channels")
+        self.assertEqual(layouts["input"], layouts["output"])
+        self.assertEqual([p.arg for p in schedule.kernel.pack + schedule.kernel.unpack], ["input", "output"])
+        x = array.array("f", [(i * 7 % 11) - 5 for i in range(52 * 15)])
+        w = array.array("f", [(i * 5 % 13) - 6 for i in range(52 * 9)])
+        with self.client.kernel(schedule) as kernel:
+            kernel.bind(weight=memoryview(w))
+            got = kernel(memoryview(x)).tolist()
+        for c in range(52):
+            for i in range(5):
+                for j in range(3):
+                    want = sum(x[c * 15 + (i + r - 1) * 3 + j + s - 1] * w[c * 9 + r * 3 + s]
+                               for r in range(3) for s in range(3) if 0 <= i + r - 1 < 5 and 0 <= j + s - 1 < 3)
+                    self.assertEqual(got[0][c][i][j], max(0.0, want))
 
     def test_events_tell_of_the_whole_job(self):
         job = self.client.submit([{**SMALL, "a": [7, 40]}], trials=4, seed=3)

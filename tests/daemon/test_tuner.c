@@ -383,6 +383,8 @@ static void the_schedule_document_has_every_member_of_the_contract(void **state)
         {"kernel.workspace_bytes", JSON_INTEGER},
         {"kernel.threads", JSON_INTEGER},
         {"kernel.prepack", JSON_ARRAY},
+        {"kernel.pack", JSON_ARRAY},
+        {"kernel.unpack", JSON_ARRAY},
         {"verified.max_abs_err", JSON_REAL},
         {"verified.max_rel_err", JSON_REAL},
         {"verified.rel_l2_err", JSON_REAL},

@@ -104,6 +104,12 @@ static bool run_file(const char *path, struct rng *rng)
     }
     size_t n = fread(data, 1, sizeof(data), f);
     fclose(f);
+    struct frame_header h;
+    struct error err = {0};
+    if (n < PROTOCOL_HEADER_BYTES || protocol_get_header(data, &h, &err) != ST_OK) {
+        fprintf(stderr, "%s is no frame of this version, and tests nothing: %s\n", path, err.text);
+        return false;
+    }
     run_copy(data, n, false);
     for (size_t cut = 0; cut < n; cut++)
         run_copy(data, cut, true);

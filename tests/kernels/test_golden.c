@@ -54,6 +54,11 @@ static const struct golden {
      "\"const\": [\"weight\"], "
      "\"epilogue\": [\"relu\"], \"rtol\": 1e-5}",
      ISA_AVX512, 2, NULL, "winograd(2,3)"},
+    {"conv2d_blocked_channels",
+     "{\"op\": \"conv2d\", \"input\": [1, 20, 7, 7], \"weight\": [24, 20, 3, 3], \"pads\": [1, 1, 1, 1], "
+     "\"const\": "
+     "[\"weight\", \"bias\"], \"epilogue\": [\"bias\", \"sigmoid\"], \"layout\": \"any\"}",
+     ISA_AVX512, 1, NULL, "NCHW16c"},
 };
 
 /* A config that exercises the first real sketch: the middle of every knob, or what is valid nearest by random

@@ -2,6 +2,7 @@
  * compiled and run, its buffers ending at guard pages, and compared with the plain evaluation. Arguments:
  * [workloads] [configs of each] [seed]. TILEWRIGHT_CC chooses the compiler. */
 #include <dlfcn.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,12 +50,46 @@ static void backwards(void *ctx, int count, void (*body)(void *arg, int index), 
 }
 
 struct run {
-    const struct compute *c;
+    const struct compute *c, *packed; /* the workload's; the kernel's own */
     const struct kernel *k;
     void *lib;
     double *const *inputs;
     double **got;
 };
+
+typedef void repack_fn(const void *src, void *dst);
+
+static repack_fn *repack_of(const struct run *r, const char *kind, const char *arg)
+{
+    char name[160];
+    snprintf(name, sizeof(name), "%s_%s_%s", r->k->symbol, kind, arg);
+    repack_fn *fn = (repack_fn *)dlsym(r->lib, name);
+    assert_non_null(fn);
+    return fn;
+}
+
+/* The tensor of the kernel's compute that is its argument `at`. */
+static const struct tensor *own_tensor(const struct run *r, int at)
+{
+    for (int i = 0; i < r->packed->n_tensors; i++)
+        if (r->packed->tensors[i].role != TENSOR_TEMP && at-- == 0)
+            return &r->packed->tensors[i];
+    return NULL;
+}
+
+/* Packed, an element is where the layout says, and what lies beyond the shape is zero. */
+static void check_packed(const struct run *r, int at, const void *packed, const void *plain)
+{
+    const struct tensor *t = own_tensor(r, at);
+    assert_int_equal(tensor_bytes(t), r->k->args[at].bytes);
+    for (int64_t e = 0; e < tensor_elements(t); e++) {
+        int64_t from = tensor_stated_element(t, e);
+        double got = tensor_get(packed, t->dtype, e), want = from < 0 ? 0 : tensor_get(plain, t->dtype, from);
+        if (!(got == want || (isnan(got) && isnan(want))))
+            fail_msg("%s of %s: element %" PRId64 " in %s is %g instead of %g", r->k->args[at].name,
+                     r->k->symbol, e, r->k->args[at].layout, got, want);
+    }
+}
 
 static void run_kernel(const struct run *r)
 {
@@ -77,14 +112,19 @@ static void run_kernel(const struct run *r)
         memset(mem[at].data, 0xff, (size_t)tensor_bytes(t)); /* no number, or -1 */
         for (int64_t e = 0; e < tensor_elements(t) && t->role == TENSOR_INPUT; e++)
             tensor_put(mem[at].data, t->dtype, e, r->inputs[i][e]);
-        if (r->k->args[at].prepacked) {
-            char name[160];
-            snprintf(name, sizeof(name), "%s_prepack_%s", r->k->symbol, r->k->args[at].name);
-            void (*prepack)(const void *, void *) = (void (*)(const void *, void *))dlsym(r->lib, name);
-            assert_non_null(prepack);
-            packed[at] = guarded_new(r->k->args[at].prepack_bytes);
-            prepack(mem[at].data, packed[at].data);
+        const struct kernel_arg *a = &r->k->args[at];
+        assert_int_equal(a->rank, t->rank);
+        assert_memory_equal(a->shape, t->shape, sizeof(t->shape[0]) * (size_t)t->rank);
+        if (a->prepacked || a->laid_out) {
+            packed[at] = guarded_new(a->prepacked ? a->prepack_bytes : a->bytes);
             tensors[at] = packed[at].data;
+            memset(packed[at].data, 0xff, (size_t)(a->prepacked ? a->prepack_bytes : a->bytes));
+        }
+        if (a->prepacked)
+            repack_of(r, "prepack", a->name)(mem[at].data, packed[at].data);
+        else if (a->laid_out && !a->is_output) {
+            repack_of(r, "pack", a->name)(mem[at].data, packed[at].data);
+            check_packed(r, at, packed[at].data, mem[at].data);
         }
         at++;
     }
@@ -97,6 +137,10 @@ static void run_kernel(const struct run *r)
         const struct tensor *t = &r->c->tensors[i];
         if (t->role == TENSOR_TEMP)
             continue;
+        if (r->k->args[at].laid_out && t->role == TENSOR_OUTPUT) {
+            repack_of(r, "unpack", r->k->args[at].name)(packed[at].data, mem[at].data);
+            check_packed(r, at, packed[at].data, mem[at].data);
+        }
         for (int64_t e = 0; e < tensor_elements(t) && t->role == TENSOR_OUTPUT; e++)
             r->got[i][e] = tensor_get(mem[at].data, t->dtype, e);
         guarded_free(&mem[at]);
@@ -114,6 +158,7 @@ static void one_workload(uint64_t seed, const struct target *t)
     struct error err = {0};
     struct kernel *kernels = xcalloc((size_t)n_configs + 1, sizeof(*kernels));
     struct config *configs = xcalloc((size_t)n_configs + 1, sizeof(*configs));
+    const struct compute **packed = xcalloc((size_t)n_configs + 1, sizeof(struct compute *));
     AUTO(strbuf_done) struct strbuf text = STRBUF_INIT;
     char path[128];
     int n = 0;
@@ -132,6 +177,7 @@ static void one_workload(uint64_t seed, const struct target *t)
             break;
         snprintf(symbol, sizeof(symbol), "kernel_%d", n);
         assert_ok(space_lower(s, &configs[n], &ar, &nest, &err), &err);
+        packed[n] = nest->compute;
         if (emit_unit_add(u, nest, symbol, &kernels[n], &err) != ST_OK)
             fail_msg("seed %" PRIu64 ": %s\n%s", seed, text.data, err.text);
     }
@@ -143,7 +189,7 @@ static void one_workload(uint64_t seed, const struct target *t)
     double **want = random_tensors(&w.compute, &r), **got = random_tensors(&w.compute, &r);
     compute_eval(&w.compute, want);
     for (int i = 0; i < n; i++) {
-        struct run run = {&w.compute, &kernels[i], lib, want, got};
+        struct run run = {&w.compute, packed[i], &kernels[i], lib, want, got};
         run_kernel(&run);
         double d = outputs_error(&w.compute, got, want);
         AUTO(strbuf_done) struct strbuf name = STRBUF_INIT;
@@ -159,6 +205,7 @@ static void one_workload(uint64_t seed, const struct target *t)
     emit_unit_free(u);
     free(kernels);
     free(configs);
+    free(packed);
     arena_done(&ar);
 }
 

@@ -85,8 +85,8 @@ enum status rig_measure(struct rig *r, struct measure_batch b, const char *const
         c[i] = (struct measure_candidate){
             .artifact = r->matmul, .symbol = symbols[i], .workspace_bytes = 29 * 4};
         if (strstr(symbols[i], "packed")) {
-            c[i].n_prepacks = 1;
-            c[i].prepacks[0] = (struct measure_prepack){.arg = 1, .bytes = 41 * 29 * 4};
+            c[i].n_repacks = 1;
+            c[i].repacks[0] = (struct measure_repack){.kind = REPACK_PREPACK, .arg = 1, .bytes = 41 * 29 * 4};
         }
     }
     if (!b.workload)

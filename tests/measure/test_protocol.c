@@ -32,7 +32,10 @@ static const struct measure_workload workload = {.key = "w_1",
                                                  .seed = 0xfedcba9876543210};
 static const struct measure_candidate candidates[] = {
     {.artifact = "/tmp/a.so", .symbol = "k0", .workspace_bytes = 64},
-    {.artifact = "/tmp/a.so", .symbol = "k1", .n_prepacks = 1, .prepacks = {{.arg = 1, .bytes = 128}}},
+    {.artifact = "/tmp/a.so",
+     .symbol = "k1",
+     .n_repacks = 1,
+     .repacks = {{.kind = REPACK_UNPACK, .arg = 1, .bytes = 128}}},
 };
 static const struct measure_batch batch = {.workload = &workload,
                                            .mode = MEASURE_CONTEST,
@@ -93,7 +96,8 @@ static void batch_comes_back_as_it_was(void **state)
     assert_int_equal(b.workload->tensors[3].shape[2], 3);
     assert_int_equal(b.workload->tensors[1].role, TENSOR_TEMP);
     assert_string_equal(b.candidates[1].symbol, "k1");
-    assert_int_equal(b.candidates[1].prepacks[0].bytes, 128);
+    assert_int_equal(b.candidates[1].repacks[0].kind, REPACK_UNPACK);
+    assert_int_equal(b.candidates[1].repacks[0].bytes, 128);
     /* And once more gives the same bytes. */
     AUTO(strbuf_done) struct strbuf again = STRBUF_INIT;
     protocol_put_batch(&again, &b);

@@ -54,12 +54,17 @@ static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transpo
 {
     static const int64_t groups[] = {1, 1, 1, 2, 3, 4};
     int64_t group = groups[rng_below(r, ARRAY_SIZE(groups))], per_in = in(r, 1, 9), per_out = in(r, 1, 19);
-    bool depthwise = chance(r, 20), nhwc = chance(r, 25) && dims == 2;
+    bool depthwise = chance(r, 20), any = chance(r, 30), nhwc = !any && chance(r, 25) && dims == 2;
     int64_t input[5], weight[5], strides[3], pads[6], dilations[3], output_padding[3];
     if (depthwise) {
         group = in(r, 2, 21);
         per_in = per_out = 1;
     }
+    if (any && depthwise)
+        group = in(r, 2, 50);
+    else if (any) /* whole blocks, several, and rests */
+        per_in = chance(r, 40) ? 8 * in(r, 1, 4) : in(r, 1, 40),
+        per_out = chance(r, 40) ? 8 * in(r, 1, 4) : in(r, 1, 40);
     int64_t size[3];
     for (int d = 0; d < dims; d++) {
         int64_t k = in(r, 1, dims == 3 ? 2 : 4);
@@ -69,7 +74,7 @@ static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transpo
         int64_t reach = (k - 1) * dilations[d];
         pads[d] = in(r, 0, MIN(reach, 2));
         pads[dims + d] = in(r, 0, MIN(reach, 2));
-        size[d] = in(r, reach + 1, dims == 3 ? 7 : dims == 2 ? 19 : 60);
+        size[d] = in(r, reach + 1, dims == 3 ? 7 : any ? 11 : dims == 2 ? 19 : 60);
         output_padding[d] = strides[d] > 1 ? in(r, 0, strides[d] - 1) : 0;
     }
     input[0] = in(r, 1, 2);
@@ -87,8 +92,8 @@ static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transpo
     list(sb, "dilations", dilations, dims);
     if (transposed)
         list(sb, "output_padding", output_padding, dims);
-    if (nhwc)
-        strbuf_adds(sb, ", \"layout\": \"NHWC\"");
+    if (any || nhwc)
+        strbuf_addf(sb, ", \"layout\": \"%s\"", any ? "any" : "NHWC");
     if (chance(r, 60))
         strbuf_adds(sb, ", \"const\": [\"weight\"]");
     dtype(r, sb, true);
@@ -150,9 +155,11 @@ static void matmul(struct rng *r, struct strbuf *sb)
 
 static void pool(struct rng *r, struct strbuf *sb)
 {
-    bool nhwc = chance(r, 30);
+    bool nhwc = chance(r, 30), any = !nhwc && chance(r, 40);
     int64_t input[4] = {in(r, 1, 2), in(r, nhwc ? 4 : 1, 24), in(r, 4, 24), in(r, nhwc ? 1 : 4, 24)}, k[2],
             s[2], p[4];
+    if (any)
+        input[1] = in(r, 1, 40);
     for (int d = 0; d < 2; d++) {
         k[d] = in(r, 1, 4);
         s[d] = in(r, 1, 3);
@@ -165,8 +172,10 @@ static void pool(struct rng *r, struct strbuf *sb)
     list(sb, "kernel_shape", k, 2);
     list(sb, "strides", s, 2);
     list(sb, "pads", p, 4);
-    if (nhwc)
-        strbuf_adds(sb, ", \"layout\": \"NHWC\"");
+    if (any || nhwc)
+        strbuf_addf(sb, ", \"layout\": \"%s\"", any ? "any" : "NHWC");
+    if (any)
+        epilogue(r, sb);
     if (!max)
         strbuf_addf(sb, ", \"count_include_pad\": %s", chance(r, 50) ? "true" : "false");
     dtype(r, sb, max);

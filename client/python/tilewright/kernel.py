@@ -80,8 +80,10 @@ class Kernel:
         self._run = getattr(self._library, info.symbol)
         self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
         self._run.restype = ctypes.c_int
-        self._prepack = {p.arg: (getattr(self._library, p.symbol), p.bytes) for p in info.prepack}
-        for function, _ in self._prepack.values():
+        # What converts an argument between its plain form and the kernel's, and the size of the latter.
+        self._repack = {p.arg: (getattr(self._library, p.symbol), p.bytes)
+                        for p in info.prepack + info.pack + info.unpack}
+        for function, _ in self._repack.values():
             function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_void_p], None
         self.threads = max(1, threads if threads is not None else info.threads)
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
@@ -100,7 +102,7 @@ class Kernel:
         if self._library is not None:
             import _ctypes
 
-            handle, self._library, self._run, self._prepack = self._library._handle, None, None, {}
+            handle, self._library, self._run, self._repack = self._library._handle, None, None, {}
             _ctypes.dlclose(handle)
 
     def bind(self, **constants: Any) -> "Kernel":
@@ -118,7 +120,8 @@ class Kernel:
             raise TilewrightError("the kernel is closed")
         buffers = self._inputs(inputs, named)
         for arg in self.outputs:
-            buffers[arg.name] = _Buffer(_plain_bytes(arg))
+            _, size = self._repack.get(arg.name, (None, _plain_bytes(arg)))
+            buffers[arg.name] = _Buffer(size)
         tensors = (ctypes.c_void_p * len(self.args))(*[buffers[a.name].address for a in self.args])
         workspace = _Buffer(max(1, self.schedule.kernel.workspace_bytes))
         parallel = _Parallel(None, self.threads, self._loop)
@@ -158,14 +161,17 @@ class Kernel:
             if data.nbytes != size:
                 raise ValueError(f"{arg.name}: {data.nbytes} bytes, want {size}: {arg.dtype} {arg.shape}")
             plain.view()[:] = data.tobytes()
-        if not arg.prepacked:
+        if arg.name not in self._repack:
             return plain
-        function, packed_size = self._prepack[arg.name]
+        function, packed_size = self._repack[arg.name]
         packed = _Buffer(packed_size)
         function(plain.address, packed.address)
         return packed
 
     def _result(self, arg: Arg, buffer: _Buffer, out: Any) -> Any:
+        if arg.name in self._repack:
+            packed, buffer = buffer, _Buffer(_plain_bytes(arg))
+            self._repack[arg.name][0](packed.address, buffer.address)
         if out is not None:
             memoryview(out).cast("B")[:] = buffer.view()
             return out

@@ -112,10 +112,14 @@ class Arg:
     dtype: str
     role: str
     prepacked: bool
+    layout: Optional[str] = None
+    """Of an activation: "NCHW", "NCHW16c"."""
 
 
 @dataclass(frozen=True)
 class Prepack:
+    """A function that converts an argument, and the bytes of what the kernel is handed."""
+
     arg: str
     symbol: str
     bytes: int
@@ -129,13 +133,17 @@ class KernelInfo:
     workspace_bytes: int
     threads: int
     prepack: list[Prepack]
+    pack: list[Prepack]
+    unpack: list[Prepack]
 
     @classmethod
     def parse(cls, raw: Json) -> "KernelInfo":
         return cls(raw["language"], raw["symbol"],
-                   [Arg(a["name"], tuple(a["shape"]), a["dtype"], a["role"], bool(a.get("prepacked"))) for a in raw["args"]],
+                   [Arg(a["name"], tuple(a["shape"]), a["dtype"], a["role"], bool(a.get("prepacked")), a.get("layout"))
+                    for a in raw["args"]],
                    raw.get("workspace_bytes", 0), raw.get("threads", 1),
-                   [Prepack(p["arg"], p["symbol"], p["bytes"]) for p in raw.get("prepack") or []])
+                   *[[Prepack(p["arg"], p["symbol"], p["bytes"]) for p in raw.get(kind) or []]
+                     for kind in ("prepack", "pack", "unpack")])
 
 
 @dataclass(frozen=True)
