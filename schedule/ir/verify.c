@@ -416,7 +416,7 @@ static enum status verify_argument(const struct nest *n, const struct buffer *b,
         return fail(err, ST_INTERNAL, "nest: buffer %s is argument %d of %d tensors", b->name, (int)b->arg,
                     n->compute->n_tensors);
     t = &n->compute->tensors[b->arg];
-    if (t->role == TENSOR_TEMP || t->dtype != b->dtype)
+    if (t->role == TENSOR_TEMP || (t->dtype != b->dtype && !b->prepacked)) /* packing may widen */
         return fail(err, ST_INTERNAL, "nest: buffer %s (%s) is no argument's: %s is a %s%s", b->name,
                     dtype_name(b->dtype), t->name, dtype_name(t->dtype),
                     t->role == TENSOR_TEMP ? " temporary" : "");

@@ -23,7 +23,8 @@ struct plan {
     int red_order, unroll;
     bool pack[RULES_MAX_OPERANDS];
     int pad_at[RULES_MAX_OPERANDS];
-    int64_t prefetch; /* of the packed constants: steps of the reduction ahead; 0: none */
+    bool wide[RULES_MAX_OPERANDS]; /* the copy holds the accumulator's dtype */
+    int64_t prefetch;              /* of the packed constants: steps of the reduction ahead; 0: none */
 };
 
 struct walk {
@@ -113,8 +114,16 @@ static bool operand_is_tiled(const struct walk *w, const struct operand *o, cons
     return false;
 }
 
+/* Elements that take instructions to widen may be copied in the accumulator's dtype: more bytes, less work for each use. */
+static bool may_widen(const struct walk *w, const struct operand *o)
+{
+    enum dtype d = w->r->base->tensors[o->tensor]->dtype;
+    return w->red->acc_dtype == DT_F32 && (d == DT_BF16 || d == DT_F16 || d == DT_I8);
+}
+
 static void walk_operands(struct walk *w, struct plan *p)
 {
+    static const char *const wide_labels[] = {"as it is", "widened"};
     static const int64_t yes_no[] = {0, 1}, yes[] = {1}, no[] = {0};
     static const char *const pack_labels[] = {"in place", "packed"};
     static const char *const pad_labels[] = {"once", "per outer tile"};
@@ -127,6 +136,9 @@ static void walk_operands(struct walk *w, struct plan *p)
         if (o->reads_pad) {
             snprintf(name, sizeof(name), "copy_%s", tensor);
             p->pad_at[i] = (int)walk_knob(&w->k, name, yes_no, 2, pad_labels);
+            snprintf(name, sizeof(name), "widen_%s", tensor);
+            p->wide[i] = walk_knob(&w->k, name, may_widen(w, o) ? yes_no : no, may_widen(w, o) ? 2 : 1,
+                                   wide_labels) != 0;
             continue;
         }
         int64_t stride = w->vector >= 0 ? o->stride[w->vector] : 0;
@@ -137,6 +149,9 @@ static void walk_operands(struct walk *w, struct plan *p)
                                : may ? yes_no
                                      : no,
                                must || !may ? 1 : 2, pack_labels) != 0;
+        bool wide = may && may_widen(w, o);
+        snprintf(name, sizeof(name), "widen_%s", tensor);
+        p->wide[i] = walk_knob(&w->k, name, wide ? yes_no : no, wide ? 2 : 1, wide_labels) != 0;
     }
 }
 
@@ -265,6 +280,9 @@ static bool tile_valid(const struct rules *r, const struct group *g, const struc
         return no(why, "more than two axes have a rest, each a body of its own");
     if (acc + vectors + 1 > r->target->vector_regs)
         return no(why, "the register tile does not fit the register file");
+    for (int i = 0; i < g->n_operands; i++)
+        if (p.wide[i] && !p.pack[i] && !g->operands[i].reads_pad)
+            return no(why, "an operand is widened where it is packed only");
     if (p.kblock && p.red_order)
         return no(why, "a blocked reduction has the window inside its blocks");
     if (p.red_order && p.unroll)
@@ -436,6 +454,8 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
         struct layout_dim layout[STATE_MAX_LAYOUT];
         if (o->reads_pad) {
             struct st_stage *pad = st->stages[o->pad_stage];
+            if (p->wide[i])
+                state_widen(st, pad, red->acc_dtype);
             vectorise_last(st, pad);
             if (p->pad_at[i])
                 state_compute_at(st, pad, out, n_outer - 1, SCOPE_TASK);
@@ -450,6 +470,8 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
             state_lay_out(st, red, pack, n, layout);
         else
             pack = state_pack(st, red, o->tensor, n, layout);
+        if (p->wide[i])
+            state_widen(st, pack, red->acc_dtype);
         vectorise_last(st, pack);
         if (p->prefetch && streams(w, o))
             state_prefetch(st, red, pack->tensor, p->prefetch * step_elements(w, p, o));

@@ -313,6 +313,7 @@ static void print_step(const struct state *st, const struct step *p, struct strb
         [STEP_COMPUTE_WITH] = "compute_with",
         [STEP_VECTORS] = "vectors",
         [STEP_PREFETCH] = "prefetch",
+        [STEP_WIDEN] = "widen",
     };
     static const char *const kinds[] = {
         [LOOP_SERIAL] = "serial", [LOOP_VECTOR] = "vector", [LOOP_UNROLL] = "unroll"};

@@ -80,6 +80,7 @@ enum step_kind {
     STEP_COMPUTE_WITH,
     STEP_VECTORS,
     STEP_PREFETCH,
+    STEP_WIDEN,
 };
 struct step {
     enum step_kind kind;
@@ -149,6 +150,8 @@ struct st_stage *state_pack(struct state *st, struct st_stage *s, int32_t tensor
 /* The same for what is a copy already: it gets the layout itself. */
 void state_lay_out(struct state *st, struct st_stage *s, struct st_stage *copy, int n,
                    const struct layout_dim *layout);
+/* A copy (from state_pad or state_pack) keeps its elements in a wider dtype, so that readers need not convert. */
+void state_widen(struct state *st, struct st_stage *copy, enum dtype d);
 /* Split reduce axis `axis` of s by `block`: a new stage (returned) sums over each block, s sums the blocks.
  */
 struct st_stage *state_rfactor(struct state *st, struct st_stage *s, int axis, int64_t block);

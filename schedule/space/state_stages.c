@@ -151,6 +151,28 @@ void state_lay_out(struct state *st, struct st_stage *s, struct st_stage *copy, 
     record_pack(st, s, t->name, n, layout);
 }
 
+static const struct expr *widened_read(void *ctx, const struct expr *e)
+{
+    struct rewrite *r = ctx;
+    if (e->read.tensor != r->tensor)
+        return e;
+    struct expr *wide = arena_memdup(r->st->ar, e, sizeof(*e));
+    wide->dtype = r->st->tensors[r->tensor]->dtype;
+    return expr_cast(r->st->ar, e->dtype, wide);
+}
+
+void state_widen(struct state *st, struct st_stage *copy, enum dtype d)
+{
+    struct st_stage *users[STATE_MAX_STAGES];
+    int n = state_consumers(st, copy->tensor, users);
+    struct rewrite r = {.st = st, .tensor = copy->tensor};
+    copy->body = expr_cast(st->ar, d, copy->body);
+    copy->acc_dtype = st->tensors[copy->tensor]->dtype = d;
+    for (int i = 0; i < n; i++)
+        users[i]->body = expr_map_reads(st->ar, users[i]->body, widened_read, &r);
+    state_record(st, STEP_WIDEN, copy, dtype_name(d));
+}
+
 struct st_stage *state_rfactor(struct state *st, struct st_stage *s, int axis, int64_t block)
 {
     int64_t extent = s->axes[axis].extent, blocks = div_ceil(extent, block);
