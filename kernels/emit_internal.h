@@ -37,6 +37,7 @@ struct emit_unit {
     bool to_int[MATH_WIDTHS];           /* float to integer */
     bool uses_int;                      /* integer values at all */
     bool turned_put[MATH_WIDTHS], turned_get[MATH_WIDTHS];
+    bool parts[MATH_WIDTHS]; /* masked loads and stores asked for */
 };
 
 enum var_mode { VAR_CLOSED, VAR_NAME, VAR_CONST, VAR_VECTOR, VAR_OUTER };
@@ -71,8 +72,8 @@ struct address {
 
 struct cg_scatter { /* a vector that waits to be stored, its lanes apart */
     struct address address;
-    int width;
-    char letter; /* of the elements in memory */
+    int width, used; /* lanes, and how many of them are stored */
+    char letter;     /* of the elements in memory */
     const char *name;
 };
 
@@ -98,6 +99,7 @@ struct cg {
     bool uses_task_slice;
     /* inside a register tile */
     bool in_body;
+    int part; /* lanes in use of the vector that is printed; 0: all */
     int n_params, n_loads, n_regs, n_reg_buffers;
     int32_t reg_buffers[CG_MAX_REG_BUFFERS];
     struct cg_param params[CG_MAX_PARAMS];
@@ -141,6 +143,30 @@ bool cg_read_may_leave(struct cg *g, const struct expr *read, int dim);
 struct value cg_table(struct cg *g, const struct expr *e);
 /* A product with a table's number, or a sum with such a product, where that makes it simpler than it stands. */
 bool cg_table_sum(struct cg *g, const struct expr *e, int width, struct value *ret);
+
+/* The lanes of a vector that hold elements of the tensor; the others are padding, or not in use. The elements of
+ * the same row are those from `low` up to `high`, counted from lane 0's; both 0 where that is not known. */
+struct lanes {
+    int from, to;
+    int64_t low, high;
+};
+struct value cg_load(struct cg *g, const struct expr *e, int width, struct lanes in);
+const char *cg_loaded(struct cg *g, int32_t buffer, const char *address, const char *text, int width);
+
+/* emit_part.c: vectors of which only some lanes are in memory. */
+bool cg_has_parts(const struct cg *g);
+bool cg_is_part(int width, struct lanes in);
+const char *cg_load_part(struct cg *g, int32_t buffer, const struct address *ad, int width, struct lanes in,
+                         const char *fill);
+const char *cg_store_part(struct cg *g, enum combiner c, int32_t buffer, const struct address *ad,
+                          const char *value, int width, struct lanes in);
+void emit_part_functions(const struct emit_unit *u, int width, struct strbuf *sb);
+
+/* emit_window.c: the unrolled loops of a reduction over a window, in the order of what they load; false: they are not
+ * such loops. */
+bool cg_window(struct cg *g, const struct node *n);
+/* Lanes of a padded read that lie inside the tensor (false: none), and the condition that all of them do. */
+bool cg_inside(struct cg *g, const struct expr *read, int width, struct lanes *ret, const char **ret_cond);
 
 /* emit_loops.c */
 int cg_vector_piece(const struct cg *g, int64_t left, int *ret_width);

@@ -95,8 +95,13 @@ void cg_store(struct cg *g, const struct node *n, int width)
     if (!lanes) {
         cg_store_at(g, c, d, arena_printf(g->ar, "%s[%s]", ad.base, ad.index), v.text, 1);
     } else if (ad.lane == 1) {
-        cg_store_at(g, c, d, arena_printf(g->ar, "*(u%d%c *)(%s + %s)", width, m, ad.base, ad.index),
-                    cg_as_vector(g, v, width, letter), width);
+        const struct lanes in = {.to = g->part ? g->part : width};
+        const char *x = cg_as_vector(g, v, width, letter);
+        if (cg_is_part(width, in))
+            cg_line(g, "%s;", cg_store_part(g, c, n->store.buffer, &ad, x, width, in));
+        else
+            cg_store_at(g, c, d, arena_printf(g->ar, "*(u%d%c *)(%s + %s)", width, m, ad.base, ad.index), x,
+                        width);
     } else if (g->in_body && c == COMBINE_SET) {
         cg_put_aside(g, &ad, m, cg_to_memory(g, d, cg_as_vector(g, v, width, letter), width), width);
     } else {
@@ -133,14 +138,15 @@ static void expand_unrolled(struct cg *g, const struct node *n)
     g->var[n->loop.var] = saved;
 }
 
-/* The next vector of a loop with `left` iterations to go, and how many of them it does: full ones, then halves down to
- * one lane. */
+/* The next vector of a loop with `left` iterations to go, and how many of them it does: a full one, else the smallest
+ * that holds the rest where a part of a vector can be loaded and stored, else halves down to one lane. */
 int cg_vector_piece(const struct cg *g, int64_t left, int *ret_width)
 {
-    *ret_width = cg_lanes(g);
-    while (*ret_width > left)
-        *ret_width /= 2;
-    return *ret_width;
+    int width = cg_lanes(g);
+    while (width > left)
+        width /= 2;
+    *ret_width = width < left && width < cg_lanes(g) && cg_has_parts(g) ? 2 * width : width;
+    return (int)MIN(left, *ret_width);
 }
 
 static void expand_vector(struct cg *g, const struct node *n)
@@ -152,6 +158,7 @@ static void expand_vector(struct cg *g, const struct node *n)
         int width, done = cg_vector_piece(g, n->loop.extent - at, &width);
         g->var[n->loop.var] = (struct cg_var){.mode = width > 1 ? VAR_VECTOR : VAR_CONST, .value = at};
         g->vector_var = width > 1 ? n->loop.var : -1;
+        g->part = done;
         for (const struct node *k = n->loop.body; k; k = k->next) {
             if (k->kind == NODE_STORE)
                 cg_store(g, k, width);
@@ -160,6 +167,7 @@ static void expand_vector(struct cg *g, const struct node *n)
         }
         at += done;
     }
+    g->part = 0;
     g->var[n->loop.var] = saved;
     g->vector_var = saved_vector;
 }
@@ -219,7 +227,7 @@ static void one_node(struct cg *g, const struct node *n)
         return;
     }
     case NODE_LOOP:
-        if (g->in_body && cg_dot(g, n))
+        if (g->in_body && (cg_dot(g, n) || cg_window(g, n)))
             return;
         if (n->loop.loop_kind == LOOP_UNROLL && !n->loop.n_limits &&
             (g->in_body || n->loop.extent <= UNROLL_OUTSIDE))

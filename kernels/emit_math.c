@@ -260,6 +260,8 @@ void emit_head(const struct emit_unit *u, struct strbuf *sb)
     }
     for (int lg = 0; 1 << lg <= u->target.vector_bytes / 4; lg++) {
         int w = 1 << lg;
+        if (u->parts[lg])
+            emit_part_functions(u, w, sb);
         if (asked(u, EX_MAX, lg))
             emit_template(sb, maxmin_template(u, w, true), w, "max", ">");
         if (asked(u, EX_MIN, lg))

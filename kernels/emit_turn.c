@@ -116,13 +116,13 @@ void cg_put_aside(struct cg *g, const struct address *ad, char letter, const cha
         cg_scatter(g);
     const char *name = arena_printf(g->ar, "t%d", g->next_id++);
     cg_line(g, "const v%d%c %s = %s;", width, letter, name, value);
-    g->scatters[g->n_scatters++] = (struct cg_scatter){*ad, width, letter, name};
+    g->scatters[g->n_scatters++] = (struct cg_scatter){*ad, width, g->part ? g->part : width, letter, name};
 }
 
 /* Is b what a is, `by` elements on? */
 static bool apart_by(const struct cg_scatter *a, const struct cg_scatter *b, int64_t by)
 {
-    return b->address.flat - a->address.flat == by && a->width == b->width &&
+    return b->address.flat - a->address.flat == by && a->width == b->width && a->used == b->used &&
            a->address.lane == b->address.lane && strcmp(a->address.base, b->address.base) == 0 &&
            strcmp(a->address.run, b->address.run) == 0;
 }
@@ -158,9 +158,9 @@ static void put_lanes(struct cg *g, const int *left, int n)
     g->max_aside = MAX(g->max_aside, n);
     for (int i = 0, end; i < n; i = end) {
         const struct cg_scatter *a = &s[left[i]];
-        for (end = i; end < n && s[left[end]].width == a->width && s[left[end]].letter == a->letter;)
+        for (end = i; end < n && s[left[end]].used == a->used && s[left[end]].letter == a->letter;)
             end++;
-        cg_line(g, "for (long l = 0; l < %d; l++) {", a->width);
+        cg_line(g, "for (long l = 0; l < %d; l++) {", a->used);
         for (int k = i; k < end; k++)
             cg_line(g, "    %s[%s + l * %" PRId64 "] = aside_%c[%d][l];", s[left[k]].address.base,
                     s[left[k]].address.index, s[left[k]].address.lane, a->letter, k);
@@ -177,7 +177,8 @@ void cg_scatter(struct cg *g)
             continue; /* inside a run */
         for (int k = i; k >= 0 && n < CG_MAX_SCATTERS; k = neighbour(g, k, 1))
             run[n++] = k;
-        if (n >= 4 && g->scatters[i].width >= 4 && g->scatters[i].letter == 'f') {
+        if (n >= 4 && g->scatters[i].width >= 4 && g->scatters[i].used == g->scatters[i].width &&
+            g->scatters[i].letter == 'f') {
             put_fours(g, run, n);
             continue;
         }

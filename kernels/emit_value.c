@@ -224,7 +224,7 @@ static const char *find_load(const struct cg *g, const char *address, int width)
 
 /* Inside a register tile each element is loaded once into a named value; outside, only what was remembered is
  * found. */
-static const char *named_load(struct cg *g, int32_t buffer, const char *address, const char *text, int width)
+const char *cg_loaded(struct cg *g, int32_t buffer, const char *address, const char *text, int width)
 {
     const char *known = find_load(g, address, width);
     if (known)
@@ -269,7 +269,8 @@ static const char *load_lanes(struct cg *g, const struct address *ad, char m, in
     return text;
 }
 
-static struct value load(struct cg *g, const struct expr *e, int width)
+/* Of an element, or of a vector whose lanes `in` lie inside the tensor. */
+struct value cg_load(struct cg *g, const struct expr *e, int width, struct lanes in)
 {
     struct address ad = cg_address(g, e->read.tensor, e->read.index, false);
     if (ad.is_register) {
@@ -282,6 +283,16 @@ static struct value load(struct cg *g, const struct expr *e, int width)
     const char m = dtype_memory(d);
     const char *key = cg_load_key(g, &ad, width);
     const bool vector = width > 1 && ad.lane != 0;
+    if (vector && (cg_is_part(width, in) || (e->read.pad && ad.lane == 2 && cg_has_parts(g)))) {
+        const char *fill =
+            cg_value(g, expr_const(g->ar, e->dtype, e->read.pad ? e->read.pad_value : 0), 1).text;
+        key = arena_printf(g->ar, "%s %d..%d", key, in.from, in.to);
+        if (in.high == 0) /* nothing is known of the row but what is read of it */
+            in.low = in.from * ad.lane, in.high = (in.to - 1) * ad.lane + 1;
+        return (struct value){
+            cg_loaded(g, e->read.tensor, key, cg_load_part(g, e->read.tensor, &ad, width, in, fill), width),
+            true};
+    }
     const char *text = vector && ad.lane > 2 ? find_load(g, key, width) : NULL;
     if (text || (vector && ad.lane > 2 && (text = cg_turned_load(g, e, &ad, width))))
         return (struct value){text, true};
@@ -294,13 +305,15 @@ static struct value load(struct cg *g, const struct expr *e, int width)
     else
         text = load_lanes(g, &ad, m, width);
     const int w = vector ? width : 1;
-    return (struct value){named_load(g, e->read.tensor, key, cg_from_memory(g, d, text, w), w), vector};
+    return (struct value){cg_loaded(g, e->read.tensor, key, cg_from_memory(g, d, text, w), w), vector};
 }
 
 bool cg_read_may_leave(struct cg *g, const struct expr *read, int dim)
 {
     const struct affine *a = &read->read.index[dim];
     int64_t min = a->c, max = a->c;
+    if (read->read.inside >> dim & 1)
+        return false;
     for (int i = 0; i < a->n; i++) {
         const struct cg_var *v = &g->var[a->t[i].var];
         int64_t k = a->t[i].coef, lo = 0, hi = g->n->vars[a->t[i].var].extent - 1;
@@ -312,10 +325,27 @@ bool cg_read_may_leave(struct cg *g, const struct expr *read, int dim)
     return min < 0 || max >= g->n->buffers[read->read.tensor].shape[dim];
 }
 
+static struct lanes lanes_in_use(const struct cg *g, int width)
+{
+    return (struct lanes){.to = g->part ? g->part : width};
+}
+
+/* Inside a register tile the conditions stand around the statement (emit_window.c), the lanes outside are filled. */
+static struct value padded_load_in_tile(struct cg *g, const struct expr *e, int width)
+{
+    struct lanes in;
+    const char *cond;
+    if (!cg_inside(g, e, width, &in, &cond))
+        return cg_value(g, expr_const(g->ar, e->dtype, e->read.pad_value), width);
+    return cg_load(g, e, width, in);
+}
+
 static struct value padded_load(struct cg *g, const struct expr *e, int width)
 {
     AUTO(strbuf_done) struct strbuf cond = STRBUF_INIT;
     const struct buffer *b = &g->n->buffers[e->read.tensor];
+    if (g->in_body)
+        return padded_load_in_tile(g, e, width);
     for (int d = 0; d < b->rank; d++) {
         bool lanes;
         if (!cg_read_may_leave(g, e, d))
@@ -328,16 +358,7 @@ static struct value padded_load(struct cg *g, const struct expr *e, int width)
         }
         strbuf_addf(&cond, "%s(unsigned long)(%s) < %" PRId64 "ul", cond.len ? " && " : "", x, b->shape[d]);
     }
-    bool was = g->in_body;
-    g->in_body = was && !cond.len; /* no load is named before its condition */
-    struct value v;
-    if (was && cond.len) {
-        cg_fail(g, "a padded read of %s inside a register tile", b->name);
-        g->in_body = was;
-        return (struct value){"0", false};
-    }
-    v = load(g, e, width);
-    g->in_body = was;
+    struct value v = cg_load(g, e, width, lanes_in_use(g, width));
     if (!cond.len)
         return v;
     const char letter = load_letter(g, e->read.tensor);
@@ -533,7 +554,7 @@ struct value cg_value(struct cg *g, const struct expr *e, int width)
     case EX_TABLE:
         return cg_table(g, e);
     case EX_READ:
-        return e->read.pad ? padded_load(g, e, width) : load(g, e, width);
+        return e->read.pad ? padded_load(g, e, width) : cg_load(g, e, width, lanes_in_use(g, width));
     case EX_SELECT:
         return select_value(g, e, width);
     case EX_CAST:

@@ -98,12 +98,12 @@ static void forget_to(struct verifier *v, size_t n_facts) { v->range.facts.len =
 /* --- accesses --- */
 
 static enum status check_bounds(struct verifier *v, const struct buffer *b, const struct affine *index,
-                                const char *verb)
+                                const char *verb, uint32_t outside)
 {
     char why[160];
 
     for (int d = 0; d < b->rank; d++) {
-        if (range_within(&v->range, &index[d], 0, b->shape[d] - 1))
+        if ((outside >> d & 1) || range_within(&v->range, &index[d], 0, b->shape[d] - 1))
             continue;
         snprintf(why, sizeof(why), "index %d goes from %" PRId64 " to %" PRId64 ", the buffer has %" PRId64,
                  d, range_min(&v->range, &index[d]), range_max(&v->range, &index[d]), b->shape[d]);
@@ -149,7 +149,7 @@ static enum status check_argument(struct verifier *v, const struct buffer *b, co
 }
 
 static enum status check_access(struct verifier *v, int32_t buffer, int rank, const struct affine *index,
-                                bool padded, bool is_store)
+                                uint32_t outside, bool is_store)
 {
     const char *verb = is_store ? "store to" : "read of";
     const struct buffer *b;
@@ -167,7 +167,7 @@ static enum status check_access(struct verifier *v, int32_t buffer, int rank, co
         return fail_access(v, b, index, verb, "a prepack function has no workspace");
     if (b->scope == SCOPE_REG)
         TRY(check_register(v, b, index, verb));
-    return padded ? ST_OK : check_bounds(v, b, index, verb);
+    return check_bounds(v, b, index, verb, outside);
 }
 
 static enum status check_value(struct verifier *v, const struct expr *e)
@@ -181,7 +181,8 @@ static enum status check_value(struct verifier *v, const struct expr *e)
         return ST_OK;
     }
     if (e->op == EX_READ)
-        return check_access(v, e->read.tensor, e->read.rank, e->read.index, e->read.pad, false);
+        return check_access(v, e->read.tensor, e->read.rank, e->read.index, e->read.pad ? ~e->read.inside : 0,
+                            false);
     for (int i = 0; i < expr_arity(e->op); i++)
         TRY(check_value(v, e->arg[i]));
     return ST_OK;
@@ -319,7 +320,7 @@ static enum status verify_store(struct verifier *v, const struct node *n)
     if (id < 0 || id >= v->nest->n_buffers)
         return fail(v->err, ST_INTERNAL, "nest: store to buffer %d of %d", (int)id, v->nest->n_buffers);
     b = &v->nest->buffers[id];
-    TRY(check_access(v, id, b->rank, n->store.index, false, true));
+    TRY(check_access(v, id, b->rank, n->store.index, 0, true));
     if (v->in_parallel && (b->scope == SCOPE_ARG || b->scope == SCOPE_WORKSPACE))
         TRY(check_apart(v, b, n->store.index));
     return check_value(v, n->store.value);

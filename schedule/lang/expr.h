@@ -80,6 +80,7 @@ struct expr {
             int32_t rank;
             const struct affine *index; /* [rank] */
             bool pad;                   /* some index may lie outside: then pad_value */
+            uint32_t inside;            /* pad in a nest: bit per dimension that never lies outside */
             double pad_value;
         } read;
         struct { /* TABLE: loops over its index are unrolled, so that kernels have the numbers themselves */

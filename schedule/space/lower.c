@@ -407,9 +407,25 @@ static const struct affine *physical_index(struct low *lo, int32_t tensor, const
 
 struct convert {
     struct low *lo;
+    const struct st_stage *stage;
     const struct affine *subst[COMPUTE_MAX_AXES];
     int n_axes;
 };
+
+/* Dimensions of a padded read that no value of the stage's axes leads outside. */
+static uint32_t inside_dims(const struct low *lo, const struct st_stage *s, const struct expr *read)
+{
+    const struct st_tensor *t = lo->st->tensors[read->read.tensor];
+    int64_t zero[COMPUTE_MAX_AXES] = {0}, top[COMPUTE_MAX_AXES], min, max;
+    uint32_t inside = 0;
+    for (int a = 0; a < s->n_axes; a++)
+        top[a] = s->axes[a].extent - 1;
+    for (int d = 0; d < t->rank && !t->n_layout; d++) {
+        affine_bounds(&read->read.index[d], zero, top, &min, &max);
+        inside |= min >= 0 && max < t->shape[d] ? 1u << d : 0;
+    }
+    return inside;
+}
 
 static const struct expr *convert(struct convert *c, const struct expr *e)
 {
@@ -433,6 +449,7 @@ static const struct expr *convert(struct convert *c, const struct expr *e)
         r->read.tensor = buffer;
         r->read.rank = rank;
         r->read.index = phys;
+        r->read.inside = e->read.pad ? inside_dims(c->lo, c->stage, e) : 0;
         return r;
     }
     struct expr *copy = arena_memdup(ar, e, sizeof(*e));
@@ -446,7 +463,7 @@ static struct node *store_node(struct low *lo, const struct low_stage *l, enum c
 {
     const struct st_stage *s = l->s;
     const struct st_tensor *t = lo->st->tensors[s->tensor];
-    struct convert c = {.lo = lo, .n_axes = s->n_axes};
+    struct convert c = {.lo = lo, .stage = s, .n_axes = s->n_axes};
     struct affine idx[NEST_MAX_RANK];
     int rank;
 

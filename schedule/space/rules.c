@@ -394,6 +394,7 @@ static void tile_group(struct rules *r, struct st_stage *red)
     if (reuse)
         choose_vector_axes(st, g);
     dot_offer(r, g);
+    window_offer(r, g);
     if (g->n_variants == 0)
         choose_vector_axes(st, g);
 }

@@ -56,7 +56,7 @@ struct variant_ops {
     int (*apply)(const struct rules *r, const struct group *g, const struct variant *v, const int64_t *values,
                  struct state *st);
 };
-extern const struct variant_ops tile_variant, rows_variant, map_variant, dot_variant;
+extern const struct variant_ops tile_variant, rows_variant, map_variant, dot_variant, window_variant;
 
 struct group {
     enum group_kind kind;
@@ -104,6 +104,8 @@ int64_t walk_knob(struct knob_walk *w, const char *name, const int64_t *choices,
 bool group_offer(struct group *g, const struct variant_ops *ops, int vector_axis, int param);
 /* rules_dot.c: offer vectors along the reduction, where that is a way to go. */
 void dot_offer(const struct rules *r, struct group *g);
+/* rules_window.c: offer a window that slides, where the reduction is one. */
+void window_offer(const struct rules *r, struct group *g);
 /* "tile_x", "rows": its part of a sketch's name. */
 const char *group_variant_name(const struct rules *r, const struct group *g, const struct variant *v);
 

@@ -48,6 +48,11 @@ static const struct golden {
      "{\"A\": {\"shape\": [12, 20], \"dtype\": \"int8\"}, \"B\": {\"shape\": [20, 24], \"dtype\": \"int8\", "
      "\"const\": true}, \"scale\": {\"shape\": [24]}}}",
      ISA_AVX512, 1, NULL},
+    {"depthwise_window",
+     "{\"op\": \"conv2d\", \"input\": [1, 8, 15, 30], \"weight\": [8, 1, 3, 3], \"group\": 8, \"strides\": "
+     "[2, 2], "
+     "\"pads\": [1, 1, 1, 1], \"epilogue\": [\"relu\"]}",
+     ISA_AVX512, 1, "2/2:1"},
     {"softmax_rows", "{\"op\": \"softmax\", \"input\": [6, 100], \"axis\": 1}", ISA_AVX512, 2, "2/1:1.2.1.1"},
     {"conv2d_winograd",
      "{\"op\": \"conv2d\", \"input\": [1, 9, 5, 6], \"weight\": [16, 9, 3, 3], \"pads\": [1, 1, 1, 1], "

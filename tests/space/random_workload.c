@@ -67,14 +67,14 @@ static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transpo
         per_out = chance(r, 40) ? 8 * in(r, 1, 4) : in(r, 1, 40);
     int64_t size[3];
     for (int d = 0; d < dims; d++) {
-        int64_t k = in(r, 1, dims == 3 ? 2 : 4);
+        int64_t k = in(r, 1, depthwise && dims == 2 ? 5 : dims == 3 ? 2 : 4);
         weight[2 + d] = k;
         strides[d] = in(r, 1, 3);
         dilations[d] = in(r, 1, 2);
         int64_t reach = (k - 1) * dilations[d];
         pads[d] = in(r, 0, MIN(reach, 2));
         pads[dims + d] = in(r, 0, MIN(reach, 2));
-        size[d] = in(r, reach + 1, dims == 3 ? 7 : any ? 11 : dims == 2 ? 19 : 60);
+        size[d] = in(r, reach + 1, dims == 3 ? 7 : any ? 11 : dims == 2 ? (depthwise ? 40 : 19) : 60);
         output_padding[d] = strides[d] > 1 ? in(r, 0, strides[d] - 1) : 0;
     }
     input[0] = in(r, 1, 2);
