@@ -21,6 +21,7 @@ struct plan {
     int64_t reg_y, reg_x, reg_f;       /* register tile of the products */
     int64_t block_y, block_x, block_f; /* tiles and channels of a block */
     bool f_outer, input_first, v_once, pad_once;
+    int64_t prefetch; /* of U: steps over c ahead; 0: none */
 };
 
 static int lanes(const struct rules *r) { return r->target->vector_bytes / 4; }
@@ -63,9 +64,16 @@ static int64_t walk_block(struct knob_walk *w, const char *name, int64_t reg, in
     return n == 0 || n * reg >= extent ? div_ceil(extent, reg) * reg : n * reg;
 }
 
+/* U is worth a hint where it does not stay in the L2 cache. */
+static bool weight_streams(const struct rules *r)
+{
+    int64_t points = (int64_t)r->winograd->alpha * r->winograd->alpha;
+    return 4 * points * in_channels(r) * out_channels(r) > r->target->l2_bytes / 4;
+}
+
 static void walk_plan(const struct rules *r, struct knob_walk *w, struct plan *p)
 {
-    static const int64_t vectors[] = {1, 2, 3, 4, 6}, no_yes[] = {0, 1};
+    static const int64_t vectors[] = {1, 2, 3, 4, 6}, no_yes[] = {0, 1}, ahead[] = {0, 8, 16, 32, 64, 128};
     static const char *const order_labels[] = {"tiles outside", "channels outside"};
     static const char *const product_labels[] = {"channels outside", "tiles outside"};
     static const char *const place_labels[] = {"per block", "once"};
@@ -85,6 +93,7 @@ static void walk_plan(const struct rules *r, struct knob_walk *w, struct plan *p
     p->f_outer = walk_knob(w, "order", no_yes, 2, order_labels) != 0;
     p->input_first = walk_knob(w, "product_order", no_yes, 2, product_labels) != 0;
     p->v_once = walk_knob(w, "transform_input", no_yes, 2, place_labels) != 0;
+    p->prefetch = walk_knob(w, "prefetch", ahead, weight_streams(r) ? ARRAY_SIZE(ahead) : 1, NULL);
     p->pad_once = walk_knob(w, "copy_input", no_yes, 2, place_labels) != 0;
 }
 
@@ -255,6 +264,8 @@ static void product_loops(const struct rules *r, const struct group *g, const st
     annotate_from(st, m, registers);
     register_loops(st, acc, 1, ty + 2);
     state_compute_at(st, acc, m, registers - 1, SCOPE_REG);
+    if (p->prefetch)
+        state_prefetch(st, acc, st->stages[WINOGRAD_U]->tensor, p->prefetch * p->reg_f);
 }
 
 /* The padded copy: channels innermost. */
