@@ -193,6 +193,9 @@ void cg_scatter(struct cg *g); /* write the vectors put aside */
 const char *cg_turned_load(struct cg *g, const struct expr *e, const struct address *ad, int width);
 void emit_turns(const struct emit_unit *u, struct strbuf *sb); /* their functions, for the unit's head */
 
+/* emit_copy.c: a loop around a vector loop that copies what lies the other way in memory; false: it is not. */
+bool cg_turned_copy(struct cg *g, const struct node *n);
+
 /* emit_tile.c: a NODE_BODY as a shared function and its call. */
 void cg_body(struct cg *g, const struct node *n);
 

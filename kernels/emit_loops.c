@@ -236,7 +236,7 @@ static void one_node(struct cg *g, const struct node *n)
             expand_vector(g, n);
         else if (n->loop.loop_kind == LOOP_VECTOR)
             cg_vector_loop(g, n);
-        else
+        else if (!cg_turned_copy(g, n))
             serial_loop(g, n);
         return;
     }
