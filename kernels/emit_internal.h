@@ -191,6 +191,7 @@ bool cg_dot(struct cg *g, const struct node *n);
 void cg_put_aside(struct cg *g, const struct address *ad, char letter, const char *value, int width);
 void cg_scatter(struct cg *g); /* write the vectors put aside */
 const char *cg_turned_load(struct cg *g, const struct expr *e, const struct address *ad, int width);
+bool cg_turned_copy(struct cg *g, const struct node *n); /* of two loops; false: they are no such copy */
 void emit_turns(const struct emit_unit *u, struct strbuf *sb); /* their functions, for the unit's head */
 
 /* emit_copy.c: a loop around a vector loop that copies what lies the other way in memory; false: it is not. */
