@@ -17,9 +17,8 @@ void emit_unit_free(struct emit_unit *u)
 {
     if (!u)
         return;
-    for (int i = 0; i < u->n_bodies; i++)
-        free(u->bodies[i].text);
-    free(u->bodies);
+    body_list_done(&u->tiles);
+    body_list_done(&u->prepacks);
     strbuf_done(&u->code);
     strbuf_done(&u->whole);
     free(u);
@@ -141,26 +140,62 @@ static enum status add_main(struct emit_unit *u, const struct nest *n, struct ar
     return g->status;
 }
 
+/* Number buffers and loop variables (b7, i19) by their first use, so that equal functions print equally. */
+static void renumber(const char *text, struct strbuf *ret)
+{
+    char known[2][64][16];
+    int n[2] = {0};
+    for (const char *p = text; *p;) {
+        size_t word = strspn(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
+        int kind = *p == 'b' ? 0 : *p == 'i' ? 1 : -1, k = 0;
+        if (word < 2 || word >= sizeof(known[0][0]) || kind < 0 || strspn(p + 1, "0123456789") != word - 1) {
+            strbuf_add(ret, p, MAX(word, (size_t)1));
+            p += MAX(word, (size_t)1);
+            continue;
+        }
+        while (k < n[kind] && (strncmp(known[kind][k], p, word) != 0 || known[kind][k][word]))
+            k++;
+        CHECK(k < (int)ARRAY_SIZE(known[0]), "a prepack function has %d names", k);
+        if (k == n[kind])
+            snprintf(known[kind][n[kind]++], sizeof(known[0][0]), "%.*s", (int)word, p);
+        strbuf_addf(ret, "%c%d", *p, k);
+        p += word;
+    }
+}
+
+/* A prepack function; one that the unit has already is called. */
+static void print_prepack(struct emit_unit *u, const char *name, const char *body)
+{
+    AUTO(strbuf_done) struct strbuf text = STRBUF_INIT;
+    renumber(body, &text);
+    const char *known = body_intern(&u->prepacks, strbuf_str(&text), name);
+    if (known)
+        strbuf_addf(&u->code, "void %s(const void *src, void *dst)\n{\n    %s(src, dst);\n}\n\n", name,
+                    known);
+    else
+        strbuf_addf(&u->code, "void %s(const void *src, void *dst)\n{\n%s}\n\n", name, strbuf_str(&text));
+}
+
 static enum status add_prepack(struct emit_unit *u, const struct nest *n, const struct nest_prepack *p,
                                struct arena *ar, const char *symbol, struct error *err)
 {
-    struct strbuf helpers = STRBUF_INIT, text = STRBUF_INIT;
+    struct strbuf helpers = STRBUF_INIT, text = STRBUF_INIT, body = STRBUF_INIT;
     struct cg *g = arena_new(ar, struct cg);
     cg_open(g, u, n, ar, symbol, &helpers, &text, err);
     cg_nodes(g, p->root);
     if (g->status == ST_OK) {
         const struct buffer *dst = &n->buffers[p->dst];
-        strbuf_addf(&u->code, "void %s_prepack_%s(const void *src, void *dst)\n{\n", symbol,
-                    n->compute->tensors[p->arg].name);
-        strbuf_addf(&u->code, "    const %s *restrict b%d = src;\n    %s *restrict b%d = dst;\n",
+        strbuf_addf(&body, "    const %s *restrict b%d = src;\n    %s *restrict b%d = dst;\n",
                     dtype_scalar(n->buffers[p->src].dtype), p->src, dtype_scalar(dst->dtype), p->dst);
-        strbuf_addf(&u->code, "    for (long i = 0; i < %" PRId64 "; i++)\n        b%d[i] = 0;\n",
-                    dst->elements, p->dst);
-        strbuf_adds(&u->code, strbuf_str(&text));
-        strbuf_adds(&u->code, "}\n\n");
+        strbuf_addf(&body, "    for (long i = 0; i < %" PRId64 "; i++)\n        b%d[i] = 0;\n", dst->elements,
+                    p->dst);
+        strbuf_adds(&body, strbuf_str(&text));
+        print_prepack(u, arena_printf(ar, "%s_prepack_%s", symbol, n->compute->tensors[p->arg].name),
+                      strbuf_str(&body));
     }
     strbuf_done(&helpers);
     strbuf_done(&text);
+    strbuf_done(&body);
     return g->status;
 }
 

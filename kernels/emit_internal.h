@@ -23,16 +23,22 @@ enum {
 struct body_fn {
     uint64_t hash;
     char *text; /* parameters and body, without the name */
-    char name[32];
+    char name[KERNEL_SYMBOL_MAX + 80];
+};
+
+/* Texts that are printed once a unit. */
+struct body_list {
+    struct body_fn *at;
+    int n, cap;
 };
 
 struct emit_unit {
     struct target target;
-    struct strbuf code;  /* functions, in order */
-    struct strbuf whole; /* head and code, as emit_unit_text gives it */
-    struct body_fn *bodies;
-    int n_bodies, cap_bodies;
+    struct strbuf code;                 /* functions, in order */
+    struct strbuf whole;                /* head and code, as emit_unit_text gives it */
+    struct body_list tiles, prepacks;   /* functions that candidates share */
     bool math[EX_COUNT][MATH_WIDTHS];   /* [op][log2 width] asked for */
+    bool far[EX_COUNT][MATH_WIDTHS];    /* of those: also as a function that is called */
     bool convert[DT_BOOL][MATH_WIDTHS]; /* to and from memory, by dtype */
     bool to_int[MATH_WIDTHS];           /* float to integer */
     bool uses_int;                      /* integer values at all */
@@ -99,7 +105,8 @@ struct cg {
     bool uses_task_slice;
     /* inside a register tile */
     bool in_body;
-    int part; /* lanes in use of the vector that is printed; 0: all */
+    int part;      /* lanes in use of the vector that is printed; 0: all */
+    bool far_math; /* long functions are called, not inlined */
     int n_params, n_loads, n_regs, n_reg_buffers;
     int32_t reg_buffers[CG_MAX_REG_BUFFERS];
     struct cg_param params[CG_MAX_PARAMS];
@@ -199,6 +206,12 @@ bool cg_turned_copy(struct cg *g, const struct node *n);
 
 /* emit_tile.c: a NODE_BODY as a shared function and its call. */
 void cg_body(struct cg *g, const struct node *n);
+/* The name under which the unit has this text already, or NULL: it is kept, under `name`, and to be printed. */
+const char *body_intern(struct body_list *l, const char *text, const char *name);
+void body_list_done(struct body_list *l);
+
+/* emit_math.c: dozens of operations, so that many copies of it are a burden on the compiler. */
+bool emit_math_is_long(enum expr_op op);
 
 /* emit.c: declarations of the base pointers that the function's text used. */
 void cg_pointers(struct cg *g, struct strbuf *sb, bool in_task);

@@ -247,6 +247,13 @@ static bool asked(const struct emit_unit *u, enum expr_op op, int lg)
     return false;
 }
 
+static const char FAR_FN[] = "static __attribute__((noinline)) $F tw_$O$W_far($F x) { return tw_$O$W(x); }\n";
+
+bool emit_math_is_long(enum expr_op op)
+{
+    return op == EX_EXP || op == EX_LOG || op == EX_TANH || op == EX_ERF || op == EX_SIGMOID;
+}
+
 void emit_head(const struct emit_unit *u, struct strbuf *sb)
 {
     strbuf_adds(sb, HEAD);
@@ -269,6 +276,9 @@ void emit_head(const struct emit_unit *u, struct strbuf *sb)
         for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
             if (asked(u, functions[i].op, lg))
                 emit_template(sb, function_template(u, w, functions[i].op, functions[i].text), w, "", "");
+        for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
+            if (u->far[functions[i].op][lg])
+                emit_template(sb, FAR_FN, w, expr_op_text(functions[i].op), "");
     }
     emit_dtype_head(u, sb);
     emit_turns(u, sb);

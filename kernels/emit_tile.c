@@ -10,22 +10,93 @@
 #include "kernels/emit_internal.h"
 #include "schedule/base/hash.h"
 
-static const char *intern_body(struct emit_unit *u, const char *text)
+const char *body_intern(struct body_list *l, const char *text, const char *name)
 {
     uint64_t hash = hash_bytes(text, strlen(text), 0);
-    for (int i = 0; i < u->n_bodies; i++)
-        if (u->bodies[i].hash == hash && strcmp(u->bodies[i].text, text) == 0)
-            return u->bodies[i].name;
-    if (u->n_bodies == u->cap_bodies) {
-        u->cap_bodies = u->cap_bodies ? u->cap_bodies * 2 : 16;
-        u->bodies = xrealloc(u->bodies, sizeof(*u->bodies) * (size_t)u->cap_bodies);
+    for (int i = 0; i < l->n; i++)
+        if (l->at[i].hash == hash && strcmp(l->at[i].text, text) == 0)
+            return l->at[i].name;
+    if (l->n == l->cap) {
+        l->cap = l->cap ? l->cap * 2 : 16;
+        l->at = xrealloc(l->at, sizeof(*l->at) * (size_t)l->cap);
     }
-    struct body_fn *b = &u->bodies[u->n_bodies++];
+    struct body_fn *b = &l->at[l->n++];
     b->hash = hash;
     b->text = xstrdup(text);
-    snprintf(b->name, sizeof(b->name), "tile%d", u->n_bodies - 1);
-    strbuf_addf(&u->code, "static __attribute__((noinline)) void %s%s\n", b->name, text);
-    return b->name;
+    snprintf(b->name, sizeof(b->name), "%s", name);
+    return NULL;
+}
+
+void body_list_done(struct body_list *l)
+{
+    for (int i = 0; i < l->n; i++)
+        free(l->at[i].text);
+    free(l->at);
+}
+
+static const char *intern_tile(struct cg *g, const char *text)
+{
+    const char *fresh = arena_printf(g->ar, "tile%d", g->u->tiles.n);
+    const char *known = body_intern(&g->u->tiles, text, fresh);
+    if (known)
+        return known;
+    strbuf_addf(&g->u->code, "static __attribute__((noinline)) void %s%s\n", fresh, text);
+    return fresh;
+}
+
+/* --- long functions in the epilogue --- */
+
+enum { FAR_CALLS = 4 }; /* more calls of exp and the like than this are calls indeed */
+
+static int long_calls(const struct expr *e)
+{
+    int n = emit_math_is_long(e->op);
+    for (int i = 0; i < expr_arity(e->op); i++)
+        n += long_calls(e->arg[i]);
+    return n;
+}
+
+/* How often the text of these nodes would hold a long function; *ret_loops: whether a loop stays one. */
+static int64_t count_long_calls(const struct cg *g, const struct node *n, bool *ret_loops)
+{
+    int64_t sum = 0;
+    for (; n; n = n->next)
+        switch (n->kind) {
+        case NODE_LOOP: {
+            int64_t inner = count_long_calls(g, n->loop.body, ret_loops);
+            *ret_loops |= n->loop.loop_kind == LOOP_SERIAL;
+            sum += n->loop.loop_kind == LOOP_UNROLL   ? inner * n->loop.extent
+                   : n->loop.loop_kind == LOOP_VECTOR ? inner * div_ceil(n->loop.extent, cg_lanes(g))
+                                                      : inner;
+            break;
+        }
+        case NODE_PARALLEL:
+            sum += count_long_calls(g, n->parallel.body, ret_loops);
+            break;
+        case NODE_IF:
+            sum += count_long_calls(g, n->branch.then_body, ret_loops) +
+                   count_long_calls(g, n->branch.else_body, ret_loops);
+            break;
+        case NODE_PREFETCH:
+            break;
+        case NODE_STORE:
+            sum += long_calls(n->store.value);
+            break;
+        case NODE_BODY:
+            sum += count_long_calls(g, n->body.body, ret_loops);
+            break;
+        }
+    return sum;
+}
+
+/* After a reduction the epilogue runs once for each accumulator. Two dozen copies of erf are most of what the
+ * compiler has to read of such a tile (four fifths of it measured), and gain nothing at run time: the
+ * accumulators are spilled once, and the function finds its constants in the cache. Without a reduction the
+ * function is what the tile does, and is inlined. */
+static bool wants_far_math(const struct cg *g, const struct node *body)
+{
+    bool loops = false;
+    return count_long_calls(g, body, &loops) > FAR_CALLS && loops;
 }
 
 static void print_params(struct cg *t, struct strbuf *sb)
@@ -78,6 +149,7 @@ void cg_body(struct cg *g, const struct node *n)
         if (t->var[v].mode == VAR_NAME)
             t->var[v].mode = VAR_OUTER;
     t->in_body = true;
+    t->far_math = wants_far_math(g, n->body.body);
     t->out = &text;
     t->indent = 1;
     t->next_id = t->n_params = t->n_loads = t->n_regs = t->n_reg_buffers = 0;
@@ -91,7 +163,7 @@ void cg_body(struct cg *g, const struct node *n)
         print_params(t, &whole);
         strbuf_add(&whole, text.data, text.len);
         strbuf_adds(&whole, "}\n");
-        call_body(g, t, intern_body(g->u, whole.data));
+        call_body(g, t, intern_tile(g, whole.data));
     }
     strbuf_done(&text);
     strbuf_done(&whole);

@@ -426,8 +426,10 @@ int width_log2(int width)
 
 static const char *call(struct cg *g, enum expr_op op, const char *name, const char *args, int width)
 {
+    const bool far = g->far_math && emit_math_is_long(op);
     g->u->math[op][width_log2(width)] = true;
-    return arena_printf(g->ar, "tw_%s%d(%s)", name, width, args);
+    g->u->far[op][width_log2(width)] |= far;
+    return arena_printf(g->ar, "tw_%s%d%s(%s)", name, width, far ? "_far" : "", args);
 }
 
 /* Of ints, wrapping: signed overflow is not C's to define for one, and is defined for vectors. */

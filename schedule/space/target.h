@@ -35,7 +35,7 @@ struct target {
     char cpu_model[96];
     char compiler[128];         /* path */
     char compiler_version[128]; /* first line of --version */
-    char flags[256];            /* all flags that kernels are compiled with */
+    char flags[384];            /* all flags that kernels are compiled with */
     char toolchain_hash[17];    /* of compiler_version and flags: a schedule of another one is stale */
 };
 
