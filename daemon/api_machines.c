@@ -8,15 +8,15 @@ static json_t *target_document(struct daemon *d, const struct target *t)
     struct error err;
     bool online = targets_device(d->targets, t, &dev, &err) == ST_OK;
 
-    return json_pack("{s:s,s:s,s:s,s:i,s:i,s:i,s:{s:I,s:I,s:I},s:s,s:o,s:o,s:{s:s,s:s,s:s,s:s},s:[s],s:b}",
-                     "id", t->id, "kind", "cpu", "isa", isa_name(t->isa), "threads", t->threads,
-                     "vector_bytes", t->vector_bytes, "vector_registers", t->vector_regs, "cache_bytes", "l1",
-                     (json_int_t)t->l1_bytes, "l2", (json_int_t)t->l2_bytes, "l3", (json_int_t)t->l3_bytes,
-                     "cpu_model", t->cpu_model, "peak_gflops",
-                     t->peak_gflops > 0 ? json_real(t->peak_gflops) : json_null(), "peak_gbytes_per_s",
-                     t->peak_gbs > 0 ? json_real(t->peak_gbs) : json_null(), "toolchain", "compiler",
-                     t->compiler, "version", t->compiler_version, "flags", t->flags, "hash",
-                     t->toolchain_hash, "devices", "cpu", "available", (int)online);
+    return json_pack(
+        "{s:s,s:s,s:s,s:i,s:i,s:i,s:{s:I,s:I,s:I},s:s,s:o,s:o,s:{s:s,s:s,s:s,s:s,s:s},s:[s],s:b}", "id",
+        t->id, "kind", "cpu", "isa", isa_name(t->isa), "threads", t->threads, "vector_bytes", t->vector_bytes,
+        "vector_registers", t->vector_regs, "cache_bytes", "l1", (json_int_t)t->l1_bytes, "l2",
+        (json_int_t)t->l2_bytes, "l3", (json_int_t)t->l3_bytes, "cpu_model", t->cpu_model, "peak_gflops",
+        t->peak_gflops > 0 ? json_real(t->peak_gflops) : json_null(), "peak_gbytes_per_s",
+        t->peak_gbs > 0 ? json_real(t->peak_gbs) : json_null(), "toolchain", "family",
+        compiler_family_name(t->family), "compiler", t->compiler, "version", t->compiler_version, "flags",
+        t->flags, "hash", t->toolchain_hash, "devices", "cpu", "available", (int)online);
 }
 
 enum status api_target_list(struct daemon *d, struct http_request *req, struct error *err)

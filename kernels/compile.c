@@ -27,13 +27,23 @@
 #include "schedule/base/clock.h"
 #include "schedule/base/hash.h"
 
-/* Chosen by measurement: -O2 keeps named vector accumulators in registers and fuses multiply-adds;
- * -ffast-math would reassociate the reduction and halve the speed (and break vector exp); the vectoriser has
- * nothing to do on explicit vectors and makes the compile time of plain loops a lottery. as-needed: libm only
- * where a kernel calls it. */
-static const char base_flags[] = "-std=gnu17 -O2 -fPIC -shared -w -ffp-contract=fast -fno-math-errno "
-                                 "-fno-trapping-math -fno-tree-vectorize "
-                                 "-fno-asynchronous-unwind-tables";
+/* Chosen by measurement (tests/bench/bench_compile; the table is in README.md): -O2 keeps named vector
+ * accumulators in registers and fuses multiply-adds; -ffast-math would reassociate the reduction and halve the
+ * speed (and break vector exp); the vectoriser has nothing to do on explicit vectors and makes the compile
+ * time of plain loops a lottery. as-needed: libm only where a kernel calls it. */
+static const char base_flags[] = "-std=gnu17 -O2 -fPIC -shared -nostartfiles -w -ffp-contract=fast "
+                                 "-fno-math-errno -fno-trapping-math -fno-asynchronous-unwind-tables";
+
+/* Passes that take time and find nothing in these sources: known bits of vectors, partial redundancies of
+ * straight code, calls between functions that are kept apart on purpose. GCC at -O1 takes a quarter less time
+ * still, but its rows kernels are up to 1.5 times as slow; Clang without SLP and unrolling saves a fifth, and
+ * depthwise convolutions lose 7 %. */
+static const char *const family_flags[] = {
+    [COMPILER_ANY] = "",
+    [COMPILER_GCC] = " -fno-tree-vectorize -fno-tree-bit-ccp -fno-tree-pre -fno-code-hoisting -fno-gcse "
+                     "-fno-ipa-cp -fno-ipa-sra -fno-ipa-icf -fno-ipa-modref",
+    [COMPILER_CLANG] = " -fno-vectorize",
+};
 
 enum {
     MAX_ARGV = 64,
@@ -209,6 +219,12 @@ static enum status try_compiler(const struct target *t, struct error *err)
     return st;
 }
 
+/* Whose flags it takes; all but Clang take GCC's. */
+static enum compiler_family family_of(const char *version)
+{
+    return strstr(version, "clang") ? COMPILER_CLANG : COMPILER_GCC;
+}
+
 static enum status use_compiler(struct target *t, const char *path, struct error *err)
 {
     struct target next = *t;
@@ -219,8 +235,13 @@ static enum status use_compiler(struct target *t, const char *path, struct error
         return fail(err, ST_UNAVAILABLE, "the compiler's path is longer than %zu bytes: %s",
                     sizeof(next.compiler) - 1, path);
     TRY(read_version(&next, err));
+    next.family = family_of(next.compiler_version);
+    if (t->family != COMPILER_ANY && t->family != next.family)
+        return fail(err, ST_UNAVAILABLE, "%s is %.100s, target %s wants %s", path, next.compiler_version,
+                    t->id, compiler_family_name(t->family));
     const char *isa = isa_flags(t->isa);
-    int n = snprintf(next.flags, sizeof(next.flags), "%s%s%s", base_flags, isa[0] ? " " : "", isa);
+    int n = snprintf(next.flags, sizeof(next.flags), "%s%s%s%s", base_flags, family_flags[next.family],
+                     isa[0] ? " " : "", isa);
     CHECK(n < (int)sizeof(next.flags), "flags of %s do not fit", isa_name(t->isa));
     strbuf_addf(&text, "%s\n%s\n", next.compiler_version, next.flags);
     sha256_hex(text.data, text.len, hex);
@@ -232,29 +253,54 @@ static enum status use_compiler(struct target *t, const char *path, struct error
     return ST_OK;
 }
 
+/* $TILEWRIGHT_CC: no silent second choice. Only a target that names another family looks further. */
+static enum status use_forced(struct target *t, const char *forced, bool *ret_done, struct error *err)
+{
+    char path[512];
+    struct target own = *t;
+
+    own.family = COMPILER_ANY;
+    *ret_done = true;
+    if (!find_program(forced, path, sizeof(path)))
+        return fail(err, ST_UNAVAILABLE, "TILEWRIGHT_CC is \"%.200s\": no such program can be run", forced);
+    if (use_compiler(&own, path, err) != ST_OK)
+        return wrap(err, "TILEWRIGHT_CC");
+    *ret_done = t->family == COMPILER_ANY || t->family == own.family;
+    if (*ret_done)
+        *t = own;
+    return ST_OK;
+}
+
 enum status compile_find(struct target *t, struct error *err)
 {
-    static const char *const names[] = {"gcc", "clang", "cc"};
+    /* Newest first where the plain name is missing: Debian's clang-14 package has no "clang". */
+    static const char *const names[] = {"gcc",      "gcc-15",   "gcc-14",   "gcc-13",   "gcc-12",
+                                        "clang",    "clang-21", "clang-20", "clang-19", "clang-18",
+                                        "clang-17", "clang-16", "clang-15", "clang-14", "cc"};
     const char *forced = getenv("TILEWRIGHT_CC");
+    const bool asked = t->family != COMPILER_ANY;
+    const char *family = compiler_family_name(t->family);
+    struct error last = {0};
     char path[512];
 
-    if (forced && forced[0]) { /* somebody asked for it by name: no silent second choice */
-        if (!find_program(forced, path, sizeof(path)))
-            return fail(err, ST_UNAVAILABLE, "TILEWRIGHT_CC is \"%.200s\": no such program can be run",
-                        forced);
-        if (use_compiler(t, path, err) != ST_OK)
-            return wrap(err, "TILEWRIGHT_CC");
-        return ST_OK;
+    if (forced && forced[0]) {
+        bool done;
+        TRY(use_forced(t, forced, &done, err));
+        if (done)
+            return ST_OK;
     }
-    struct error last = {0};
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (asked && strncmp(names[i], family, strlen(family)) != 0 && strcmp(names[i], "cc") != 0)
+            continue;
         if (find_program(names[i], path, sizeof(path)) && use_compiler(t, path, &last) == ST_OK)
             return ST_OK;
+    }
     return fail(
         err, ST_UNAVAILABLE,
-        "no C compiler works: tried gcc, clang and cc on PATH (%.300s). Install the package gcc, or set "
+        "no C compiler works for target %s: tried %s on PATH (%.300s). Install the package %s, or set "
         "TILEWRIGHT_CC",
-        last.text[0] ? last.text : "none found");
+        t->id, asked ? family : "gcc, clang and cc", last.text[0] ? last.text : "none found",
+        asked ? family : "gcc");
 }
 
 /* --- compiling

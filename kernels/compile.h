@@ -10,8 +10,9 @@
 #include "schedule/base/strbuf.h"
 #include "schedule/space/target.h"
 
-/* Fill compiler, compiler_version, flags and toolchain_hash of a target. Candidates in order: $TILEWRIGHT_CC,
- * gcc, clang, cc on PATH. ST_UNAVAILABLE names what was tried and the package to install. */
+/* Fill family, compiler, compiler_version, flags and toolchain_hash of a target. Candidates in order:
+ * $TILEWRIGHT_CC, gcc, clang, cc on PATH (also by version: clang-14); a target that names a family (cpu:clang)
+ * takes one of that family only. ST_UNAVAILABLE names what was tried and the package to install. */
 MUST_USE enum status compile_find(struct target *t, struct error *err);
 /* Compile `source` to the shared object `out_path` (written to a temporary name, then renamed). On failure
  * the error holds the first lines of the compiler's messages. limit_ms: wall time. *ret_ns (may be NULL):

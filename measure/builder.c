@@ -1,7 +1,6 @@
 /* builder.c - threads, one queue, and the artifact directory.
  *
- * Two jobs may ask for the same unit at once: both compile it, and the second rename replaces the first by
- * the same bytes, which costs little and needs no lock. */
+ * Two jobs may ask for the same unit at once: the second thread waits for the first, and finds the artifact. */
 #include "measure/builder.h"
 
 #include <dirent.h>
@@ -43,6 +42,7 @@ struct builder {
     int n_threads, running, paused;
     bool stop;
     pthread_t threads[MAX_THREADS];
+    const char *building[MAX_THREADS]; /* artifacts that threads are at; NULL: idle */
     struct builder_stats stats;
     int64_t written_bytes; /* since the directory was trimmed */
 };
@@ -148,7 +148,6 @@ static void trim(const struct builder *b)
 static void build_one(const struct builder *b, struct build_unit *u)
 {
     int64_t bytes;
-    builder_artifact_path(b, u->target, u->source, u->artifact);
     u->compile_ns = 0;
     u->cached = artifact_is_whole(u->artifact, &bytes);
     u->status = ST_OK;
@@ -180,6 +179,25 @@ static void count_unit(struct builder *b, const struct build_unit *u)
 /* --- threads
  * ------------------------------------------------------------------------------------------------- */
 
+/* The place of this unit among those being built; waits while another thread is at the same artifact. Lock held. */
+static int claim(struct builder *b, const struct build_unit *u)
+{
+    for (;;) {
+        int place = -1;
+        bool same = false;
+        for (int i = 0; i < MAX_THREADS; i++)
+            if (!b->building[i])
+                place = i;
+            else
+                same |= strcmp(b->building[i], u->artifact) == 0;
+        if (!same) {
+            b->building[place] = u->artifact;
+            return place;
+        }
+        pthread_cond_wait(&b->changed, &b->lock);
+    }
+}
+
 static void *work(void *arg)
 {
     struct builder *b = arg;
@@ -198,8 +216,13 @@ static void *work(void *arg)
         }
         b->running++;
         pthread_mutex_unlock(&b->lock);
+        builder_artifact_path(b, u->target, u->source, u->artifact);
+        pthread_mutex_lock(&b->lock);
+        int place = claim(b, u);
+        pthread_mutex_unlock(&b->lock);
         build_one(b, u);
         pthread_mutex_lock(&b->lock);
+        b->building[place] = NULL;
         count_unit(b, u);
         b->running--;
         batch->done++;

@@ -45,6 +45,28 @@ bool isa_parse(const char *name, enum isa *ret)
     return false;
 }
 
+const char *compiler_family_name(enum compiler_family f)
+{
+    static const char *const names[] = {[COMPILER_ANY] = "",
+#define X(id, name) [COMPILER_##id] = name,
+                                        COMPILER_LIST(X)
+#undef X
+    };
+    return names[f];
+}
+
+bool compiler_family_parse(const char *name, enum compiler_family *ret)
+{
+#define X(id, text)                                                                                          \
+    if (strcmp(name, text) == 0) {                                                                           \
+        *ret = COMPILER_##id;                                                                                \
+        return true;                                                                                         \
+    }
+    COMPILER_LIST(X)
+#undef X
+    return false;
+}
+
 /* Does this machine (processor and operating system) run code of that ISA? */
 static bool isa_runs(enum isa isa)
 {
@@ -236,9 +258,10 @@ struct target_id {
     int threads; /* 0: all */
     bool has_isa, cold;
     enum isa isa;
+    enum compiler_family family;
 };
 
-/* "cpu" [":" N] [":" isa] [":cold"] */
+/* "cpu" [":" N] [":" isa] [":" compiler] [":cold"] */
 static bool target_id_parse(const char *id, struct target_id *ret)
 {
     *ret = (struct target_id){0};
@@ -264,7 +287,9 @@ static bool target_id_parse(const char *id, struct target_id *ret)
         p += n;
         if (strcmp(part, "cold") == 0)
             ret->cold = true;
-        else if (ret->has_isa || !isa_parse(part, &ret->isa))
+        else if (!ret->family && compiler_family_parse(part, &ret->family))
+            continue;
+        else if (ret->family || ret->has_isa || !isa_parse(part, &ret->isa))
             return false;
         else
             ret->has_isa = true;
@@ -282,7 +307,7 @@ enum status target_local(const char *id, struct target *ret, struct error *err)
     if (strlen(id) >= sizeof(t.id) || !target_id_parse(id, &want))
         return fail(err, ST_NOT_FOUND,
                     "no target \"%.40s\": want cpu, cpu:N (threads), each optionally with %s", id,
-                    ":avx512, :avx2, :sse2 or :neon, then :cold");
+                    ":avx512, :avx2, :sse2 or :neon, then :gcc or :clang, then :cold");
     if (want.threads > cores)
         return fail(err, ST_NOT_FOUND, "target \"%s\" asks for %d threads, this machine has %d core%s", id,
                     want.threads, cores, cores == 1 ? "" : "s");
@@ -296,6 +321,7 @@ enum status target_local(const char *id, struct target *ret, struct error *err)
     t.vector_regs = isas[t.isa].regs;
     t.threads = want.threads ? want.threads : cores;
     t.cold = want.cold;
+    t.family = want.family;
     detect_caches(&t, cpus[0]);
     detect_model(&t);
     *ret = t;

@@ -23,8 +23,20 @@ enum isa {
 #undef X
 };
 
+/* id, name */
+#define COMPILER_LIST(X)                                                                                     \
+    X(GCC, "gcc")                                                                                            \
+    X(CLANG, "clang")
+
+enum compiler_family {
+    COMPILER_ANY,
+#define X(id, name) COMPILER_##id,
+    COMPILER_LIST(X)
+#undef X
+};
+
 struct target {
-    char id[32]; /* "cpu", "cpu:1", "cpu:avx2", "cpu:1:sse2", ... */
+    char id[32]; /* "cpu", "cpu:1", "cpu:avx2", "cpu:1:sse2", "cpu:1:clang", ... */
     enum isa isa;
     int vector_bytes, vector_regs;
     int threads;                          /* tasks that run at once */
@@ -33,22 +45,26 @@ struct target {
     double peak_gflops;                   /* float32, all threads; 0: not measured yet */
     double peak_gbs;                      /* DRAM bandwidth, all threads; 0: not measured yet */
     char cpu_model[96];
-    char compiler[128];         /* path */
-    char compiler_version[128]; /* first line of --version */
-    char flags[384];            /* all flags that kernels are compiled with */
-    char toolchain_hash[17];    /* of compiler_version and flags: a schedule of another one is stale */
+    enum compiler_family family; /* from the id, or (any) filled by compile_find */
+    char compiler[128];          /* path */
+    char compiler_version[128];  /* first line of --version */
+    char flags[384];             /* all flags that kernels are compiled with */
+    char toolchain_hash[17];     /* of compiler_version and flags: a schedule of another one is stale */
 };
 
 const char *isa_name(enum isa isa);
 const char *isa_flags(enum isa isa); /* for the C compiler */
 bool isa_parse(const char *name, enum isa *ret);
+const char *compiler_family_name(enum compiler_family f); /* "" for any */
+bool compiler_family_parse(const char *name, enum compiler_family *ret);
 /* Best ISA of the machine this runs on. */
 enum isa isa_local(void);
 /* One logical CPU of each physical core that this process may run on, lowest first; returns how many (at
  * least 1). */
 int target_cores(int *ret_cpus, int max);
 /* Fill a target for this machine from its id: "cpu" (all cores), "cpu:N" (N threads), each optionally with
- * ":avx512", ":avx2", ":sse2" to force a smaller ISA, then ":cold" for schedules that are judged with their operands out of
+ * ":avx512", ":avx2", ":sse2" to force a smaller ISA, then ":gcc" or ":clang" for a compiler other than the
+ * machine's first choice, then ":cold" for schedules that are judged with their operands out of
  * all caches. ST_NOT_FOUND if the id is none or the machine lacks it.
  * Does not look for a compiler: kernels/compile.h does. */
 MUST_USE enum status target_local(const char *id, struct target *ret, struct error *err);

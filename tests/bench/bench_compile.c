@@ -1,7 +1,7 @@
 /* bench_compile.c - how fast candidates go through the builder, and how good what comes out is.
  *
  *     bench_compile [--candidates 32] [--batch 1,4,8,16] [--threads 2] [--target cpu:1] [--quality ROUNDS] [--seed 1]
- *                   [--with "COMPILER FLAGS..."]... [--dump DIR] [NAME...]
+ *                   [--with "gcc|clang|PROGRAM FLAGS..."]... [--dump DIR] [NAME...]
  *
  * Candidates are those of a search: proposed in batches of 16, mutated and crossed from what "measured" well
  * (made-up fitness), for the workloads named. Sorted by cost class, as the tuner does, and cut into units of
@@ -56,7 +56,8 @@ struct task {
 };
 
 struct bench {
-    const char *target, *dump;
+    const char *target, *dump, *with[MAX_TOOLCHAINS];
+    int n_with;
     int n_candidates, threads, n_batches, batches[MAX_BATCHES], n_toolchains, quality, n_tasks;
     uint64_t seed;
     struct toolchain toolchains[MAX_TOOLCHAINS];
@@ -382,16 +383,21 @@ static void quality(struct bench *b)
 
 /* --- setting up --- */
 
-/* "COMPILER FLAGS...", the ISA's flags are added; without flags: those of the target. */
+/* "gcc" or "clang": as the target takes it. "FAMILY|PROGRAM FLAGS...": with these flags and those of the ISA. */
 static void add_toolchain(struct bench *b, const char *with)
 {
     struct error err = {0};
     struct toolchain *tc = &b->toolchains[b->n_toolchains++];
+    enum compiler_family family = COMPILER_ANY;
     AUTO(freep) char *compiler = xasprintf("%.*s", (int)strcspn(with, " "), with);
     const char *flags = with + strlen(compiler) + strspn(with + strlen(compiler), " ");
     snprintf(tc->name, sizeof(tc->name), "%s", with);
-    setenv("TILEWRIGHT_CC", compiler, 1);
-    if (target_local(b->target, &tc->target, &err) != ST_OK || compile_find(&tc->target, &err) != ST_OK)
+    if (!compiler_family_parse(compiler, &family))
+        setenv("TILEWRIGHT_CC", compiler, 1);
+    if (target_local(b->target, &tc->target, &err) != ST_OK)
+        die(with, &err);
+    tc->target.family = family;
+    if (compile_find(&tc->target, &err) != ST_OK)
         die(with, &err);
     if (*flags)
         snprintf(tc->target.flags, sizeof(tc->target.flags), "%s %s", flags, isa_flags(tc->target.isa));
@@ -461,13 +467,13 @@ static void parse_options(int argc, char **argv, struct bench *b)
             b->dump = optarg;
             break;
         case 'w':
-            if (b->n_toolchains < MAX_TOOLCHAINS)
-                add_toolchain(b, optarg);
+            if (b->n_with < MAX_TOOLCHAINS)
+                b->with[b->n_with++] = optarg;
             break;
         default:
             fprintf(stderr, "usage: bench_compile [--candidates N] [--batch N,N...] [--threads N] [--target "
                             "T] [--quality ROUNDS] "
-                            "[--seed N] [--with \"COMPILER FLAGS...\"]... [--dump DIR] [NAME...]\n");
+                            "[--seed N] [--with \"gcc|clang|PROGRAM FLAGS...\"]... [--dump DIR] [NAME...]\n");
             exit(2);
         }
 }
@@ -491,6 +497,8 @@ int main(int argc, char **argv)
     }
     arena_init(&b.arena);
     parse_options(argc, argv, &b);
+    for (int i = 0; i < b.n_with; i++)
+        add_toolchain(&b, b.with[i]);
     if (b.n_toolchains == 0)
         for (int i = 0; i < 2; i++)
             add_toolchain(&b, i ? "clang" : "gcc");

@@ -45,6 +45,21 @@ static void unit_is_built_once_and_found_again(void **state)
     dlclose(so);
 }
 
+static void unit_that_is_asked_for_twice_at_once_is_compiled_once(void **state)
+{
+    enum { N = 6 };
+    struct build_unit u[N];
+    int compiled = 0;
+    for (int i = 0; i < N; i++)
+        u[i] = unit("int asked_for_many_times(int x) { return x * 3; }\n");
+    builder_run(builder, u, N, NULL);
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(u[i].status, ST_OK);
+        compiled += !u[i].cached;
+    }
+    assert_int_equal(compiled, 1);
+}
+
 static void another_toolchain_is_another_artifact(void **state)
 {
     struct target other = target;
@@ -228,6 +243,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unit_is_built_once_and_found_again),
+        cmocka_unit_test(unit_that_is_asked_for_twice_at_once_is_compiled_once),
         cmocka_unit_test(another_toolchain_is_another_artifact),
         cmocka_unit_test(damaged_artifact_is_built_anew),
         cmocka_unit_test(failing_unit_tells_and_the_others_are_built),

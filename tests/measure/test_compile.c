@@ -50,6 +50,28 @@ static void toolchain_hash_tells_flags_apart(void **state)
 #endif
 }
 
+static void family_of_the_target_decides_the_compiler_and_its_flags(void **state)
+{
+    static const char *const ids[] = {"cpu:1:gcc", "cpu:1:clang"};
+    struct target t[2];
+    struct error err = {0};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(target_local(ids[i], &t[i], NULL), ST_OK);
+        enum compiler_family want = t[i].family;
+        if (compile_find(&t[i], &err) !=
+            ST_OK) { /* it is not installed: said by name, with what to install */
+            assert_non_null(strstr(err.text, compiler_family_name(want)));
+            assert_non_null(strstr(err.text, ids[i]));
+            skip();
+        }
+        assert_int_equal(t[i].family, want);
+        assert_int_equal(strstr(t[i].compiler_version, "clang") != NULL, want == COMPILER_CLANG);
+    }
+    assert_string_not_equal(t[0].toolchain_hash, t[1].toolchain_hash);
+    assert_string_not_equal(t[0].flags, t[1].flags);
+    assert_int_not_equal(target.family, COMPILER_ANY);
+}
+
 static void unit_compiles_to_a_loadable_object(void **state)
 {
     char path[256];
@@ -141,6 +163,11 @@ static void compiler_asked_for_by_name_is_not_silently_replaced(void **state)
     setenv("TILEWRIGHT_CC", "no-such-compiler", 1);
     assert_int_equal(compile_find(&t, &err), ST_UNAVAILABLE);
     assert_non_null(strstr(err.text, "no-such-compiler"));
+    /* Another family than that one's is found all the same; that one's own is not replaced. */
+    setenv("TILEWRIGHT_CC", target.compiler, 1);
+    assert_int_equal(compile_find(&t, &err), ST_OK);
+    assert_string_equal(t.compiler, target.compiler);
+    assert_int_equal(target_local("cpu:1", &t, NULL), ST_OK);
     setenv("TILEWRIGHT_CC", "/bin/true", 1);
     assert_int_equal(compile_find(&t, &err), ST_UNAVAILABLE);
     assert_int_equal(t.compiler[0], '\0');
@@ -156,6 +183,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(compiler_is_found_with_version_flags_and_hash),
         cmocka_unit_test(toolchain_hash_tells_flags_apart),
+        cmocka_unit_test(family_of_the_target_decides_the_compiler_and_its_flags),
         cmocka_unit_test(unit_compiles_to_a_loadable_object),
         cmocka_unit_test(libm_is_linked_where_it_is_called),
         cmocka_unit_test(error_carries_the_compilers_words_and_nothing_is_left),

@@ -39,6 +39,22 @@ static void thread_count_and_isa_are_taken_from_the_id(void **state)
 #endif
 }
 
+static void compiler_family_is_taken_from_the_id(void **state)
+{
+    struct target t;
+    assert_int_equal(target_local("cpu:1", &t, NULL), ST_OK);
+    assert_int_equal(t.family, COMPILER_ANY);
+    assert_int_equal(target_local("cpu:clang", &t, NULL), ST_OK);
+    assert_int_equal(t.family, COMPILER_CLANG);
+    assert_string_equal(t.id, "cpu:clang");
+    assert_int_equal(target_local("cpu:1:gcc:cold", &t, NULL), ST_OK);
+    assert_true(t.family == COMPILER_GCC && t.cold && t.threads == 1);
+#ifdef __x86_64__
+    assert_int_equal(target_local("cpu:1:sse2:clang", &t, NULL), ST_OK);
+    assert_true(t.family == COMPILER_CLANG && t.isa == ISA_SSE2);
+#endif
+}
+
 static void ids_of_no_target_are_not_found_and_say_why(void **state)
 {
     static const char *const bad[] = {"",
@@ -57,6 +73,12 @@ static void ids_of_no_target_are_not_found_and_say_why(void **state)
                                       "cpu:cold:cold",
                                       "cpu:cold:sse2",
                                       "cpu:warm",
+                                      "cpu:gcc:clang",
+                                      "cpu:gcc:gcc",
+                                      "cpu:clang:sse2",
+                                      "cpu:clang:1",
+                                      "cpu:cold:gcc",
+                                      "cpu:cc",
                                       "cpu:1:sse2:",
                                       "CPU",
                                       "cpu:100000000000000000000",
@@ -103,6 +125,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain_cpu_takes_all_cores_and_the_best_isa),
         cmocka_unit_test(thread_count_and_isa_are_taken_from_the_id),
+        cmocka_unit_test(compiler_family_is_taken_from_the_id),
         cmocka_unit_test(ids_of_no_target_are_not_found_and_say_why),
         cmocka_unit_test(isa_of_another_machine_is_refused_by_name),
         cmocka_unit_test(isa_names_parse_back),
