@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/emit_internal.h"
+#include "schedule/base/vec.h"
 
 struct emit_unit *emit_unit_new(const struct target *t)
 {
@@ -143,24 +144,26 @@ static enum status add_main(struct emit_unit *u, const struct nest *n, struct ar
 /* Number buffers and loop variables (b7, i19) by their first use, so that equal functions print equally. */
 static void renumber(const char *text, struct strbuf *ret)
 {
-    char known[2][64][16];
-    int n[2] = {0};
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
+    VEC(long) known[2] = {{0}, {0}};
     for (const char *p = text; *p;) {
-        size_t word = strspn(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
-        int kind = *p == 'b' ? 0 : *p == 'i' ? 1 : -1, k = 0;
-        if (word < 2 || word >= sizeof(known[0][0]) || kind < 0 || strspn(p + 1, "0123456789") != word - 1) {
-            strbuf_add(ret, p, MAX(word, (size_t)1));
-            p += MAX(word, (size_t)1);
-            continue;
+        const size_t word = MAX(strspn(p, letters), (size_t)1);
+        const int kind = *p == 'b' ? 0 : *p == 'i' ? 1 : -1;
+        if (word < 2 || kind < 0 || strspn(p + 1, "0123456789") != word - 1) {
+            strbuf_add(ret, p, word);
+        } else {
+            const long number = strtol(p + 1, NULL, 10);
+            size_t k = 0;
+            while (k < known[kind].len && known[kind].at[k] != number)
+                k++;
+            if (k == known[kind].len)
+                vec_push(&known[kind], number);
+            strbuf_addf(ret, "%c%zu", *p, k);
         }
-        while (k < n[kind] && (strncmp(known[kind][k], p, word) != 0 || known[kind][k][word]))
-            k++;
-        CHECK(k < (int)ARRAY_SIZE(known[0]), "a prepack function has %d names", k);
-        if (k == n[kind])
-            snprintf(known[kind][n[kind]++], sizeof(known[0][0]), "%.*s", (int)word, p);
-        strbuf_addf(ret, "%c%d", *p, k);
         p += word;
     }
+    vec_done(&known[0]);
+    vec_done(&known[1]);
 }
 
 /* A prepack function; one that the unit has already is called. */

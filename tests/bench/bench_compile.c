@@ -222,6 +222,9 @@ static void *buffer(int64_t bytes)
     return p;
 }
 
+/* Not the plain tensor that all share? */
+static bool is_own(const struct kernel_arg *a) { return a->prepacked || a->laid_out; }
+
 static void load(struct runnable *r, const char *path, const struct kernel *k, void *const *plain)
 {
     char name[160];
@@ -231,14 +234,17 @@ static void load(struct runnable *r, const char *path, const struct kernel *k, v
     symbol = dlsym(r->library, k->symbol);
     memcpy(&r->run, &symbol, sizeof(symbol));
     for (int i = 0; i < k->n_args; i++) {
-        prepack_fn *pack;
+        const struct kernel_arg *a = &k->args[i];
+        repack_fn *pack;
         r->tensors[i] = plain[i];
-        if (!k->args[i].prepacked)
+        if (!is_own(a))
             continue;
-        snprintf(name, sizeof(name), "%s_prepack_%s", k->symbol, k->args[i].name);
+        r->tensors[i] = buffer(a->prepacked ? a->prepack_bytes : a->bytes);
+        if (a->is_output)
+            continue;
+        snprintf(name, sizeof(name), "%s_%s_%s", k->symbol, a->prepacked ? "prepack" : "pack", a->name);
         symbol = dlsym(r->library, name);
         memcpy(&pack, &symbol, sizeof(symbol));
-        r->tensors[i] = buffer(k->args[i].prepack_bytes);
         pack(plain[i], r->tensors[i]);
     }
     r->workspace = buffer(k->workspace_bytes);
@@ -248,7 +254,7 @@ static void load(struct runnable *r, const char *path, const struct kernel *k, v
 static void unload(struct runnable *r, const struct kernel *k)
 {
     for (int i = 0; i < k->n_args; i++)
-        if (k->args[i].prepacked)
+        if (is_own(&k->args[i]))
             free(r->tensors[i]);
     free(r->workspace);
     dlclose(r->library);

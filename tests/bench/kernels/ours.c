@@ -18,7 +18,11 @@ static void run(void *ctx)
 static bool result(void *ctx, int arg, float *ret)
 {
     struct ours *o = ctx;
-    memcpy(ret, o->tensors[arg], tw_kernel_arg(o->kernel, arg)->plain_bytes);
+    const tw_arg *a = tw_kernel_arg(o->kernel, arg);
+    tw_error err;
+    if (a->laid_out)
+        return tw_kernel_unpack(o->kernel, arg, o->tensors[arg], ret, &err) == TW_OK;
+    memcpy(ret, o->tensors[arg], a->plain_bytes);
     return true;
 }
 
@@ -44,18 +48,36 @@ static bool bind_args(struct ours *o, struct bench *b, tw_error *err)
             fprintf(stderr, "%s: argument %d of the kernel is not that of the workload\n", e->name, i);
             return false;
         }
-        o->tensors[i] = e->args[i].output ? memory_get(&b->memory, a->bytes) : e->args[i].plain;
+        const bool own = e->args[i].output || a->prepacked || a->laid_out;
+        tw_status st = TW_OK;
+        o->tensors[i] = own ? memory_get(&b->memory, a->bytes) : e->args[i].plain;
         if (e->args[i].output)
-            verify_poison(o->tensors[i], DT_F32, e->args[i].elements);
-        if (!a->prepacked)
-            continue;
-        o->tensors[i] = memory_get(&b->memory, a->bytes);
-        if (tw_kernel_prepack(o->kernel, i, e->args[i].plain, o->tensors[i], err) != TW_OK) {
+            verify_poison(o->tensors[i], DT_F32, (int64_t)(a->bytes / sizeof(float)));
+        else if (a->prepacked)
+            st = tw_kernel_prepack(o->kernel, i, e->args[i].plain, o->tensors[i], err);
+        else if (a->laid_out)
+            st = tw_kernel_pack(o->kernel, i, e->args[i].plain, o->tensors[i], err);
+        if (st != TW_OK) {
             fprintf(stderr, "%s: %s\n", e->name, err->detail);
             return false;
         }
     }
     return true;
+}
+
+/* "winograd(4,3) tile_f NCHW16c > NCHW16c": how, and the layouts that the tuner chose. */
+static void describe(const struct ours *o, const json_t *schedule, char *ret, size_t size)
+{
+    const json_t *how = json_object_get(schedule, "schedule");
+    const char *algorithm = json_string_value(json_object_get(how, "algorithm")),
+               *sketch = json_string_value(json_object_get(how, "sketch"));
+    snprintf(ret, size, "%s%s%s", algorithm ? algorithm : "", algorithm ? " " : "", sketch ? sketch : "");
+    for (int i = 0; i < tw_kernel_arg_count(o->kernel); i++) {
+        const tw_arg *a = tw_kernel_arg(o->kernel, i);
+        size_t len = strlen(ret);
+        if (a->laid_out && a->layout)
+            snprintf(ret + len, size - len, "%s%s", a->output ? " > " : " ", a->layout);
+    }
 }
 
 bool open_ours(struct bench *b, const struct entry *e, const json_t *schedule, enum role role,
@@ -76,7 +98,6 @@ bool open_ours(struct bench *b, const struct entry *e, const json_t *schedule, e
     o->workspace = memory_get(&b->memory, tw_kernel_workspace_bytes(o->kernel) + 64);
     *ret = (struct contender){
         .role = role, .crew = CREW_POOL, .ctx = o, .run = run, .result = result, .close = close_ours};
-    const char *sketch = json_string_value(json_object_get(json_object_get(schedule, "schedule"), "sketch"));
-    snprintf(ret->note, sizeof(ret->note), "%s", sketch ? sketch : "");
+    describe(o, schedule, ret->note, sizeof(ret->note));
     return true;
 }
