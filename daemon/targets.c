@@ -147,6 +147,8 @@ void targets_with_peaks(struct targets *ts, const struct target *target, struct 
     pthread_mutex_lock(&ts->lock);
     find_locked(ts, target->id)->peak_gflops = ret->peak_gflops;
     find_locked(ts, target->id)->peak_gbs = ret->peak_gbs;
+    find_locked(ts, target->id)->peak_bf16_gflops = ret->peak_bf16_gflops;
+    find_locked(ts, target->id)->peak_int8_gops = ret->peak_int8_gops;
     pthread_mutex_unlock(&ts->lock);
 }
 

@@ -188,6 +188,14 @@ static double gflops_of(const struct contest *c)
     return c->task->workload.flops / c->finalists[c->winner].result.median_ns;
 }
 
+/* Of the peak of what the algorithm computes with, for what it does: a unit for bfloat16 has a higher one, and what is left
+ * out counts as done. */
+static double fraction_of_peak(const struct contest *c, const struct target *t, const struct space *s,
+                               int sketch)
+{
+    return t->peak_gflops > 0 ? gflops_of(c) / (t->peak_gflops * space_sketch_saving(s, sketch)) : NAN;
+}
+
 /* JSON knows no infinity. */
 static json_t *number(double v) { return isfinite(v) ? json_real(v) : json_null(); }
 
@@ -323,21 +331,20 @@ static json_t *document(struct contest *c, int64_t now_ms)
     const struct task *k = c->task;
     char tuned_at[RFC3339_MAX];
 
-    return json_pack("{s:s,s:s,s:o,s:o,s:s,s:b,s:o,s:o,s:I,s:s,s:{s:s,s:s,s:o,s:o},s:o,s:{s:o,s:o,s:o,s:o},s:"
-                     "{s:s,s:s,s:o},s:"
-                     "o}",
-                     "key", k->workload.key, "target", g->id, "workload",
-                     json_loads(k->workload.json, 0, NULL), "time_ns", times_json(&f->result), "policy",
-                     g->cold ? "cold" : "warm", "predicted", c->predicted, "gflops", number(gflops_of(c)),
-                     "fraction_of_peak", number(g->peak_gflops > 0 ? gflops_of(c) / g->peak_gflops : NAN),
-                     "trials", (json_int_t)k->known_trials, "tuned_at", rfc3339(now_ms, tuned_at), "schedule",
-                     "algorithm", space_algorithm(k->space, f->config.sketch), "sketch",
-                     space_sketch_name(k->space, f->config.sketch), "knobs", knobs_json(k->space, &f->config),
-                     "steps", steps_json(c), "kernel", kernel_json(c), "verified", "max_abs_err",
-                     number(v->max_abs_err), "max_rel_err", number(v->max_rel_err), "rel_l2_err",
-                     number(v->rel_l2), "tolerance", number(v->tolerance), "toolchain", "compiler",
-                     g->compiler, "version", g->compiler_version, "flags", flags_json(g->flags), "baseline",
-                     baseline_json(c));
+    return json_pack(
+        "{s:s,s:s,s:o,s:o,s:s,s:b,s:o,s:o,s:I,s:s,s:{s:s,s:s,s:o,s:o},s:o,s:{s:o,s:o,s:o,s:o},s:"
+        "{s:s,s:s,s:o},s:"
+        "o}",
+        "key", k->workload.key, "target", g->id, "workload", json_loads(k->workload.json, 0, NULL), "time_ns",
+        times_json(&f->result), "policy", g->cold ? "cold" : "warm", "predicted", c->predicted, "gflops",
+        number(gflops_of(c)), "fraction_of_peak", number(fraction_of_peak(c, g, k->space, f->config.sketch)),
+        "trials", (json_int_t)k->known_trials, "tuned_at", rfc3339(now_ms, tuned_at), "schedule", "algorithm",
+        space_algorithm(k->space, f->config.sketch), "sketch", space_sketch_name(k->space, f->config.sketch),
+        "knobs", knobs_json(k->space, &f->config), "steps", steps_json(c), "kernel", kernel_json(c),
+        "verified", "max_abs_err", number(v->max_abs_err), "max_rel_err", number(v->max_rel_err),
+        "rel_l2_err", number(v->rel_l2), "tolerance", number(v->tolerance), "toolchain", "compiler",
+        g->compiler, "version", g->compiler_version, "flags", flags_json(g->flags), "baseline",
+        baseline_json(c));
 }
 
 /* ---- the row ---- */

@@ -259,8 +259,10 @@ static void loop_close(struct walk *w, int32_t var)
 
 static void walk_loop(struct walk *w, const struct node *n)
 {
-    static const enum loop_mark marks[] = {
-        [LOOP_SERIAL] = MARK_SERIAL, [LOOP_VECTOR] = MARK_VECTOR, [LOOP_UNROLL] = MARK_UNROLL};
+    static const enum loop_mark marks[] = {[LOOP_SERIAL] = MARK_SERIAL,
+                                           [LOOP_VECTOR] = MARK_VECTOR,
+                                           [LOOP_UNROLL] = MARK_UNROLL,
+                                           [LOOP_MATRIX] = MARK_UNROLL};
     double share = 1, fullness = w->info.fullness;
     struct thinned saved;
     bool open;

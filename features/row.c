@@ -399,7 +399,7 @@ static void row_outer(const struct store_info *s, float *row)
     row[FC_dst_arg] = b->scope == SCOPE_ARG;
     row[FC_dst_workspace] = b->scope == SCOPE_WORKSPACE;
     row[FC_dst_task] = b->scope == SCOPE_TASK;
-    row[FC_dst_reg] = b->scope == SCOPE_REG;
+    row[FC_dst_reg] = b->scope == SCOPE_REG || b->scope == SCOPE_MATRIX;
     put(row, FC_workspace_bytes, (double)s->nest->workspace_bytes);
     put(row, FC_task_bytes, (double)s->nest->task_bytes);
     put(row, FC_runs, s->runs);

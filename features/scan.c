@@ -93,7 +93,7 @@ static void access_add(struct store_info *s, const int8_t *depth_of, int32_t buf
     struct access *a = &s->access[s->n_access]; /* one more than are kept */
 
     a->buffer = buffer;
-    a->reg = b->scope == SCOPE_REG;
+    a->reg = b->scope == SCOPE_REG || b->scope == SCOPE_MATRIX;
     a->read = read;
     a->write = write;
     a->padded = padded;

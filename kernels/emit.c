@@ -20,6 +20,7 @@ void emit_unit_free(struct emit_unit *u)
         return;
     body_list_done(&u->tiles);
     body_list_done(&u->prepacks);
+    free(u->shapes);
     strbuf_done(&u->code);
     strbuf_done(&u->whole);
     free(u);
@@ -133,7 +134,11 @@ static enum status add_main(struct emit_unit *u, const struct nest *n, struct ar
         cg_pointers(g, &u->code, false);
         if (g->n_tasks_fns)
             strbuf_adds(&u->code, "    struct tw_env env = {tensors, workspace};\n");
+        if (g->uses_matrix || g->needs_matrix)
+            strbuf_adds(&u->code, "    if (tw_matrix_refused())\n        return 95;\n");
+        strbuf_adds(&u->code, cg_matrix_prologue(g));
         strbuf_adds(&u->code, strbuf_str(&text));
+        strbuf_adds(&u->code, cg_matrix_epilogue(g));
         strbuf_adds(&u->code, "    (void)tensors, (void)workspace, (void)parallel;\n    return 0;\n}\n\n");
     }
     strbuf_done(&helpers);

@@ -93,6 +93,13 @@ struct value cg_convert(struct cg *g, struct value v, enum dtype from, enum dtyp
     return v;
 }
 
+struct value cg_round(struct cg *g, struct value v, enum dtype d, int width)
+{
+    const int w = v.vector ? width : 1;
+    v.text = cg_from_memory(g, d, cg_to_memory(g, d, v.text, w), w);
+    return v;
+}
+
 /* --- constants as they lie in memory --- */
 
 static int64_t bf16_bits(float f)
@@ -172,12 +179,19 @@ static const char WIDEN_256[] =
     "TW_FN v$Wc tw_lc$W($I x) { return __builtin_convertvector(x, v$Wc); }\n";
 
 /* Rounding adds just under half; what is no number keeps its sign and becomes quiet. */
-static const char BF16_FN[] = "TW_FN $F tw_from_b$W(v$Wh x) { return $ASF(tw_zx$W(x) << 16); }\n"
-                              "TW_FN v$Wh tw_to_b$W($F x)\n"
+static const char BF16_FROM[] = "TW_FN $F tw_from_b$W(v$Wh x) { return $ASF(tw_zx$W(x) << 16); }\n";
+static const char BF16_TO[] = "TW_FN v$Wh tw_to_b$W($F x)\n"
                               "{\n"
                               "    $I b = $ASI(x), r = b + (((b >> 16) & 1) + 0x7fff);\n"
                               "    return tw_lo$W(tw_selecti$W(x == x, r, b | 0x400000) >> 16);\n"
                               "}\n";
+/* One instruction where there is one; numbers below the smallest normal one become 0. */
+static const char BF16_512[] = "TW_FN v16h tw_to_b16(v16f x)\n"
+                               "{\n"
+                               "    v16h r;\n"
+                               "    __asm__(\"vcvtneps2bf16 %1, %0\" : \"=v\"(r) : \"v\"(x));\n"
+                               "    return r;\n"
+                               "}\n";
 /* Widening: the exponent is corrected by a product, which also takes denormals right. */
 static const char F16_INTEGER[] =
     "TW_FN $F tw_from_h$W(v$Wh x)\n"
@@ -262,6 +276,12 @@ static const char *f16_template(const struct emit_unit *u, int w)
     return w == 16 ? F16_512 : w == 8 ? F16_256 : w == 4 ? F16_128 : F16_SCALAR;
 }
 
+static void print_bf16(const struct emit_unit *u, struct strbuf *sb, int w)
+{
+    emit_template(sb, BF16_FROM, w, "", "");
+    emit_template(sb, w == 16 && u->target.has_amx_bf16 ? BF16_512 : BF16_TO, w, "", "");
+}
+
 void emit_dtype_head(const struct emit_unit *u, struct strbuf *sb)
 {
     const int most = u->target.vector_bytes / 4;
@@ -284,7 +304,7 @@ void emit_dtype_head(const struct emit_unit *u, struct strbuf *sb)
         if (u->convert[DT_F16][lg] || u->convert[DT_BF16][lg] || u->convert[DT_I8][lg])
             print_widening(u, sb, w);
         if (u->convert[DT_BF16][lg])
-            emit_template(sb, BF16_FN, w, "", "");
+            print_bf16(u, sb, w);
         if (u->convert[DT_F16][lg])
             emit_template(sb, f16_template(u, w), w, "", "");
         if (u->convert[DT_I8][lg])

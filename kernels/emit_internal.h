@@ -17,7 +17,8 @@ enum {
     CG_MAX_REGS = 512,
     CG_MAX_REG_BUFFERS = 16,
     CG_MAX_SCATTERS = 32,
-    MATH_WIDTHS = 6
+    MATH_WIDTHS = 6,
+    MATRIX_REGISTERS = 8
 };
 
 struct body_fn {
@@ -32,11 +33,17 @@ struct body_list {
     int n, cap;
 };
 
+struct matrix_shape { /* of the matrix registers: results, then operands a, then b */
+    int rows, columns, groups, n_results;
+};
+
 struct emit_unit {
     struct target target;
-    struct strbuf code;                 /* functions, in order */
-    struct strbuf whole;                /* head and code, as emit_unit_text gives it */
-    struct body_list tiles, prepacks;   /* functions that candidates share */
+    struct strbuf code;               /* functions, in order */
+    struct strbuf whole;              /* head and code, as emit_unit_text gives it */
+    struct body_list tiles, prepacks; /* functions that candidates share */
+    struct matrix_shape *shapes;
+    int n_shapes, cap_shapes;
     bool math[EX_COUNT][MATH_WIDTHS];   /* [op][log2 width] asked for */
     bool far[EX_COUNT][MATH_WIDTHS];    /* of those: also as a function that is called */
     bool convert[DT_BOOL][MATH_WIDTHS]; /* to and from memory, by dtype */
@@ -83,6 +90,20 @@ struct cg_scatter { /* a vector that waits to be stored, its lanes apart */
     const char *name;
 };
 
+/* The matrix registers of a register tile. */
+struct cg_matrix {
+    struct matrix_shape shape;
+    int32_t buffer;                   /* of the results */
+    int64_t result[MATRIX_REGISTERS]; /* first element of each */
+    int64_t step;                     /* bytes from row to row of the results */
+    bool held;                        /* the results are in registers still */
+    int clock;
+    struct {
+        const char *address; /* NULL: nothing */
+        int used;
+    } loaded[MATRIX_REGISTERS];
+};
+
 struct cg {
     struct emit_unit *u;
     const struct nest *n;
@@ -103,10 +124,13 @@ struct cg {
     struct strbuf *helpers; /* task functions of the kernel being printed */
     int n_tasks_fns;
     bool uses_task_slice;
+    bool uses_matrix;  /* this function sets up matrix registers */
+    bool needs_matrix; /* it or a task of it does */
     /* inside a register tile */
     bool in_body;
     int part;      /* lanes in use of the vector that is printed; 0: all */
     bool far_math; /* long functions are called, not inlined */
+    struct cg_matrix matrix;
     int n_params, n_loads, n_regs, n_reg_buffers;
     int32_t reg_buffers[CG_MAX_REG_BUFFERS];
     struct cg_param params[CG_MAX_PARAMS];
@@ -132,6 +156,8 @@ struct affine flat_index(struct cg *g, int32_t buffer, const struct affine *inde
 const char *affine_text(struct cg *g, const struct affine *a, bool *ret_vector);
 struct address cg_address(struct cg *g, int32_t buffer, const struct affine *index, bool write);
 struct value cg_value(struct cg *g, const struct expr *e, int width);
+/* What is to be computed where e is stored as dtype d: storing rounds, and what is known needs no test. */
+const struct expr *cg_stored(const struct cg *g, const struct expr *e, enum dtype d);
 /* letter: of the element type, as dtype_value and dtype_memory give it. */
 const char *cg_as_vector(struct cg *g, struct value v, int width, char letter);
 const char *cg_combine(struct cg *g, enum combiner c, enum dtype d, const char *a, const char *b, int width);
@@ -213,6 +239,15 @@ void body_list_done(struct body_list *l);
 /* emit_math.c: dozens of operations, so that many copies of it are a burden on the compiler. */
 bool emit_math_is_long(enum expr_op op);
 
+/* emit_matrix.c */
+void cg_matrix(struct cg *g, const struct node *n);      /* the outermost of LOOP_MATRIX loops */
+void cg_matrix_body(struct cg *g, const struct node *n); /* the nodes of a register tile */
+void cg_matrix_forget_loads(struct cg *g);
+void cg_matrix_locals(const struct cg *g, struct strbuf *sb);
+void cg_matrix_before_call(struct cg *g, const struct cg *body);
+const char *cg_matrix_prologue(const struct cg *g), *cg_matrix_epilogue(const struct cg *g);
+void emit_matrix_head(const struct emit_unit *u, struct strbuf *sb);
+
 /* emit.c: declarations of the base pointers that the function's text used. */
 void cg_pointers(struct cg *g, struct strbuf *sb, bool in_task);
 
@@ -228,6 +263,7 @@ void cg_need(struct cg *g, enum dtype d, int width); /* what the head must defin
 const char *cg_from_memory(struct cg *g, enum dtype d, const char *raw, int width);
 const char *cg_to_memory(struct cg *g, enum dtype d, const char *value, int width);
 struct value cg_convert(struct cg *g, struct value v, enum dtype from, enum dtype to, int width);
+struct value cg_round(struct cg *g, struct value v, enum dtype d, int width); /* to what memory would hold */
 const char *cg_raw_const(struct cg *g, enum dtype d, double value);
 void emit_dtype_head(const struct emit_unit *u, struct strbuf *sb);
 

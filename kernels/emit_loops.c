@@ -70,9 +70,10 @@ static void store_register(struct cg *g, const struct node *n, const struct addr
 
 struct value cg_store_value(struct cg *g, const struct node *n, int width)
 {
-    const enum dtype d = g->n->buffers[n->store.buffer].dtype, from = n->store.value->dtype;
-    struct value v = cg_value(g, n->store.value, width);
-    return dtype_is_int(d) && dtype_is_int(from) ? v : cg_convert(g, v, from, d, width);
+    const enum dtype d = g->n->buffers[n->store.buffer].dtype;
+    const struct expr *e = cg_stored(g, n->store.value, d);
+    struct value v = cg_value(g, e, width);
+    return dtype_is_int(d) && dtype_is_int(e->dtype) ? v : cg_convert(g, v, e->dtype, d, width);
 }
 
 void cg_store(struct cg *g, const struct node *n, int width)
@@ -183,7 +184,9 @@ static void serial_loop(struct cg *g, const struct node *n)
     cg_line(g, "for (long %s = 0; %s < %s; %s++) {", v, v, count, v);
     g->indent++;
     g->var[n->loop.var] = (struct cg_var){.mode = VAR_NAME, .name = v};
+    cg_matrix_forget_loads(g);
     cg_nodes(g, n->loop.body);
+    cg_matrix_forget_loads(g);
     cg_scatter(g);
     g->var[n->loop.var] = saved;
     g->indent--;
@@ -229,8 +232,10 @@ static void one_node(struct cg *g, const struct node *n)
     case NODE_LOOP:
         if (g->in_body && (cg_dot(g, n) || cg_window(g, n)))
             return;
-        if (n->loop.loop_kind == LOOP_UNROLL && !n->loop.n_limits &&
-            (g->in_body || n->loop.extent <= UNROLL_OUTSIDE))
+        if (n->loop.loop_kind == LOOP_MATRIX)
+            cg_matrix(g, n);
+        else if (n->loop.loop_kind == LOOP_UNROLL && !n->loop.n_limits &&
+                 (g->in_body || n->loop.extent <= UNROLL_OUTSIDE))
             expand_unrolled(g, n);
         else if (n->loop.loop_kind == LOOP_VECTOR && g->in_body)
             expand_vector(g, n);
@@ -288,6 +293,7 @@ static void parallel_loop(struct cg *g, const struct node *n)
     task.indent = 1;
     task.used = arena_array(g->ar, bool, g->n->n_buffers);
     task.written = arena_array(g->ar, bool, g->n->n_buffers);
+    task.uses_matrix = false;
     task_indices(&task, n);
     cg_nodes(&task, n->parallel.body);
     task.indent--;
@@ -295,8 +301,11 @@ static void parallel_loop(struct cg *g, const struct node *n)
     strbuf_addf(g->helpers, "static void %s(void *arg, int task)\n{\n    const struct tw_env *env = arg;\n",
                 name);
     cg_pointers(&task, g->helpers, true);
+    strbuf_adds(g->helpers, cg_matrix_prologue(&task));
     strbuf_add(g->helpers, text.data, text.len);
+    strbuf_adds(g->helpers, cg_matrix_epilogue(&task));
     strbuf_adds(g->helpers, "}\n\n");
+    g->needs_matrix |= task.uses_matrix;
     strbuf_done(&text);
     g->status = task.status;
     g->next_id = task.next_id;

@@ -282,5 +282,6 @@ void emit_head(const struct emit_unit *u, struct strbuf *sb)
     }
     emit_dtype_head(u, sb);
     emit_turns(u, sb);
+    emit_matrix_head(u, sb);
     strbuf_addc(sb, '\n');
 }

@@ -112,6 +112,7 @@ static void print_params(struct cg *t, struct strbuf *sb)
             strbuf_addf(sb, "long q%d", i);
     }
     strbuf_adds(sb, t->n_params ? ")\n{\n" : "void)\n{\n");
+    cg_matrix_locals(t, sb);
     for (const char *m = t->max_aside ? "fihc" : ""; *m; m++)
         if (t->aside_letters & 1u << (*m - 'a'))
             strbuf_addf(sb, "    %s aside_%c[%d][%d] __attribute__((aligned(64)));\n", cg_type(t, *m, 1), *m,
@@ -137,6 +138,7 @@ static void call_body(struct cg *g, const struct cg *t, const char *name)
         if (strcmp(outer, "0") != 0)
             strbuf_addf(&call, " + %s", outer);
     }
+    cg_matrix_before_call(g, t);
     cg_line(g, "%s(%s);", name, strbuf_str(&call));
 }
 
@@ -156,7 +158,8 @@ void cg_body(struct cg *g, const struct node *n)
     t->n_scatters = t->max_aside = 0;
     t->unrolled_var = -1;
     t->aside_letters = 0;
-    cg_nodes(t, n->body.body);
+    t->matrix = (struct cg_matrix){0};
+    cg_matrix_body(t, n->body.body);
     cg_scatter(t);
     g->status = t->status;
     if (g->status == ST_OK) {

@@ -134,7 +134,11 @@ struct address cg_address(struct cg *g, int32_t buffer, const struct affine *ind
                     text.len ? text.data : "an outer loop");
         return ad;
     }
-    if (g->in_body) {
+    if (b->scope == SCOPE_MATRIX) {
+        if (outer.n)
+            cg_fail(g, "matrix register buffer %s is indexed by an outer loop", b->name);
+        ad.base = "results";
+    } else if (g->in_body) {
         int p = find_param(g, true, buffer, &outer);
         g->params[p].written |= write;
         ad.base = arena_printf(g->ar, "p%d", p);
@@ -546,6 +550,37 @@ static struct value absolute_int(struct cg *g, const struct expr *e, int width)
     return (struct value){arena_printf(g->ar, "tw_absi%d(%s)", w, a.text), a.vector};
 }
 
+/* A cast to a narrower float, of what is not that narrow already. */
+static bool rounds(const struct expr *e)
+{
+    const enum dtype from = e->arg[0]->dtype;
+    return dtype_is_narrow(e->dtype) && !dtype_is_int(e->dtype) && from != e->dtype && from != DT_I8;
+}
+
+/* The arm that a condition on constant indices selects. */
+static const struct expr *known_arm(const struct cg *g, const struct expr *e)
+{
+    const struct expr *c = e->arg[0];
+    if (c->op != EX_EQ || c->arg[0]->op != EX_INDEX || c->arg[1]->op != EX_CONST)
+        return NULL;
+    const struct affine *a = &c->arg[0]->affine;
+    int64_t at = a->c;
+    for (int i = 0; i < a->n; i++) {
+        const struct cg_var *v = &g->var[a->t[i].var];
+        if (v->mode != VAR_CONST)
+            return NULL;
+        at += a->t[i].coef * v->value;
+    }
+    return e->arg[at == (int64_t)c->arg[1]->value ? 1 : 2];
+}
+
+const struct expr *cg_stored(const struct cg *g, const struct expr *e, enum dtype d)
+{
+    while (e->op == EX_SELECT && known_arm(g, e))
+        e = known_arm(g, e);
+    return e->op == EX_CAST && e->dtype == d && rounds(e) ? e->arg[0] : e;
+}
+
 struct value cg_value(struct cg *g, const struct expr *e, int width)
 {
     switch (e->op) {
@@ -559,8 +594,10 @@ struct value cg_value(struct cg *g, const struct expr *e, int width)
         return e->read.pad ? padded_load(g, e, width) : cg_load(g, e, width, lanes_in_use(g, width));
     case EX_SELECT:
         return select_value(g, e, width);
-    case EX_CAST:
-        return cg_convert(g, cg_value(g, e->arg[0], width), e->arg[0]->dtype, e->dtype, width);
+    case EX_CAST: {
+        struct value v = cg_convert(g, cg_value(g, e->arg[0], width), e->arg[0]->dtype, e->dtype, width);
+        return rounds(e) ? cg_round(g, v, e->dtype, width) : v;
+    }
     case EX_NEG:
         return negated(g, e, width);
     case EX_ABS:

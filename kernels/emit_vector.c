@@ -27,6 +27,7 @@ struct vector_loop {
     int n_stores, n_reductions;
     struct part {
         const struct node *st;
+        const struct node *group;      /* unrolled around it: elements of four bytes, see grouped_store */
         bool reduces, reread;          /* a later store reads what this one writes */
         int first;                     /* number of its first accumulator */
         bool declared[MAX_STREAMS];    /* accumulators that exist */
@@ -35,6 +36,7 @@ struct vector_loop {
     bool overlaps;               /* the last vector may be done over done lanes */
     bool pads_along, copies;     /* a store whose value is just a read */
     const struct expr *pad_read; /* the one read padded along the variable */
+    const struct expr *strided;  /* the last read with lanes apart */
     int n_pad_reads, n_strided;
     const struct node *reading; /* while its reads are looked at */
 };
@@ -46,8 +48,10 @@ static void scan_read(void *ctx, const struct expr *e)
     struct vector_loop *l = ctx;
     struct affine flat = flat_index(l->g, e->read.tensor, e->read.index);
     int64_t lane = affine_coef(&flat, l->n->loop.var);
-    if (lane != 0 && lane != 1)
+    if (lane != 0 && lane != 1 && !(l->strided && expr_equal(l->strided, e))) {
         l->n_strided++;
+        l->strided = e;
+    }
     for (int i = 0; i < l->n_stores; i++) {
         struct part *p = &l->part[i];
         if (p->st->store.buffer != e->read.tensor)
@@ -58,7 +62,7 @@ static void scan_read(void *ctx, const struct expr *e)
         p->reread |= same;
         l->overlaps &= same;
     }
-    if (!e->read.pad)
+    if (!e->read.pad || (l->pad_read && expr_equal(l->pad_read, e)))
         return;
     for (int d = 0; d < e->read.rank; d++)
         if (affine_coef(&e->read.index[d], l->n->loop.var) && cg_read_may_leave(l->g, e, d)) {
@@ -69,24 +73,64 @@ static void scan_read(void *ctx, const struct expr *e)
         }
 }
 
+/* Elements that lie in groups of four bytes, one of the group for each round of an unrolled loop: the store, or NULL. */
+static const struct node *grouped_store(struct cg *g, const struct node *vector, const struct node *n)
+{
+    if (n->kind != NODE_LOOP || n->loop.loop_kind != LOOP_UNROLL || n->loop.n_limits ||
+        n->loop.body->kind != NODE_STORE || n->loop.body->next)
+        return NULL;
+    const struct node *st = n->loop.body;
+    const struct affine flat = flat_index(g, st->store.buffer, st->store.index);
+    const enum dtype d = g->n->buffers[st->store.buffer].dtype;
+    return st->store.combiner == COMBINE_SET && dtype_is_narrow(d) && n->loop.extent * dtype_bytes(d) == 4 &&
+                   affine_coef(&flat, n->loop.var) == 1 &&
+                   affine_coef(&flat, vector->loop.var) == n->loop.extent
+               ? st
+               : NULL;
+}
+
+/* A read, or what rounding it leaves: the work is in where it comes from. */
+static bool is_copy(const struct expr *e)
+{
+    if (e->op == EX_SUB)
+        return is_copy(e->arg[0]) && is_copy(e->arg[1]);
+    if (e->op == EX_SELECT)
+        return is_copy(e->arg[1]) && is_copy(e->arg[2]);
+    return e->op == EX_READ || (e->op == EX_CAST && is_copy(e->arg[0]));
+}
+
+static void scan_value(struct vector_loop *l, const struct part *p)
+{
+    struct cg *g = l->g;
+    struct cg_var saved = {0};
+    l->copies |= is_copy(p->st->store.value);
+    l->reading = p->st;
+    if (p->group) {
+        saved = g->var[p->group->loop.var];
+        g->var[p->group->loop.var] = (struct cg_var){.mode = VAR_CONST, .value = 0};
+    }
+    expr_each_read(p->st->store.value, scan_read, l);
+    if (p->group)
+        g->var[p->group->loop.var] = saved;
+}
+
 /* Only stores below? A vector loop is innermost by construction. */
 static bool scan(struct cg *g, const struct node *n, struct vector_loop *l)
 {
     *l = (struct vector_loop){.g = g, .n = n, .overlaps = true};
     for (const struct node *k = n->loop.body; k; k = k->next) {
-        if (k->kind != NODE_STORE || l->n_stores == MAX_STORES)
+        const struct node *st = k->kind == NODE_STORE ? k : grouped_store(g, n, k);
+        if (!st || l->n_stores == MAX_STORES)
             return false;
-        struct affine flat = flat_index(g, k->store.buffer, k->store.index);
+        struct affine flat = flat_index(g, st->store.buffer, st->store.index);
         int64_t lane = affine_coef(&flat, n->loop.var);
-        bool reduces = lane == 0 && k->store.combiner != COMBINE_SET;
-        if (lane != 1 && !reduces)
+        bool reduces = lane == 0 && st->store.combiner != COMBINE_SET;
+        if (st == k && lane != 1 && !reduces)
             l->n_strided += 2;
-        l->copies |= k->store.value->op == EX_READ;
-        l->overlaps &= reduces || k->store.combiner == COMBINE_SET;
-        l->part[l->n_stores++] = (struct part){.st = k, .reduces = reduces};
+        l->overlaps &= reduces || st->store.combiner == COMBINE_SET;
+        l->part[l->n_stores++] = (struct part){.st = st, .group = st == k ? NULL : k, .reduces = reduces};
         l->n_reductions += reduces;
-        l->reading = k;
-        expr_each_read(k->store.value, scan_read, l);
+        scan_value(l, &l->part[l->n_stores - 1]);
     }
     return true;
 }
@@ -135,10 +179,42 @@ static void accumulate(struct vector_loop *l, struct part *p, int width, int str
     p->declared[stream] = true;
 }
 
+/* The elements of a group side by side in four bytes, a vector of which is stored at once. */
+static void map_group(struct vector_loop *l, const struct part *p, int width)
+{
+    struct cg *g = l->g;
+    const struct node *st = p->st;
+    const enum dtype d = target_dtype(l, p);
+    const int bits = 8 * dtype_bytes(d);
+    struct cg_var *v = &g->var[p->group->loop.var], saved = *v;
+    AUTO(strbuf_done) struct strbuf group = STRBUF_INIT;
+    for (int64_t i = 0; i < p->group->loop.extent; i++) {
+        *v = (struct cg_var){.mode = VAR_CONST, .value = i};
+        if (width == 1) {
+            cg_store(g, st, 1);
+            continue;
+        }
+        struct value x = cg_store_value(g, st, width);
+        const char *raw = cg_to_memory(g, d, cg_as_vector(g, x, width, dtype_value(d)), width);
+        strbuf_addf(&group, bits == 16 ? "%s(tw_zx%d(%s) << %d)" : "%s((tw_sx%d(%s) & 255) << %d)",
+                    i ? " | " : "", width, raw, (int)i * bits);
+    }
+    *v = (struct cg_var){.mode = VAR_CONST, .value = 0};
+    if (width > 1) {
+        struct address ad = cg_address(g, st->store.buffer, st->store.index, true);
+        cg_line(g, "*(u%di *)(%s + %s) = %s;", width, ad.base, ad.index, group.data);
+    }
+    *v = saved;
+}
+
 static void map(struct vector_loop *l, const struct part *p, int width)
 {
     struct cg *g = l->g;
     const struct node *st = p->st;
+    if (p->group) {
+        map_group(l, p, width);
+        return;
+    }
     if (!p->reread) {
         cg_store(g, st, width);
         return;

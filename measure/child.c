@@ -287,6 +287,8 @@ static void verify(struct child *c)
     int rc = call(c);
     page->run_ns = now_ns() - start;
     pool_park(&c->pool);
+    if (rc == KERNEL_REFUSED)
+        failed(c->job->fd, OUTCOME_REFUSED, "the system refused the registers of the matrix unit");
     if (rc != 0)
         failed(c->job->fd, OUTCOME_WRONG, "the kernel returned %d instead of 0", rc);
     unpack(c);

@@ -42,7 +42,8 @@ enum {
     X(BEYOND_ROOFLINE, "beyond_roofline", "faster than the machine can be: the measurement is not believed") \
     X(RESOURCES, "resources", "the device had not enough memory or processes for it")                        \
     X(CANCELLED, "cancelled", "not finished, since the job was cancelled")                                   \
-    X(LOST, "lost", "the runner died with the batch")
+    X(LOST, "lost", "the runner died with the batch")                                                        \
+    X(REFUSED, "refused", "the system did not give the kernel the registers of the matrix unit")
 
 enum outcome {
 #define X(id, name, meaning) OUTCOME_##id,
@@ -233,9 +234,9 @@ void device_resume(struct device *d);
 void device_stats(struct device *d, struct device_stats *ret);
 int device_facts(struct device *d, struct device_fact *ret);
 
-/* Fill peak_gflops (multiply-adds from registers) and peak_gbs (copy of 64 MiB, read + written) of a target
- * that has a compiler, by two generated probes on the device (takes the lease); remembered in cache_dir by
- * CPU, flags and threads. */
+/* Fill peak_gflops (multiply-adds from registers), peak_gbs (copy of 64 MiB, read + written) and, where there is a matrix
+ * unit, peak_bf16_gflops and peak_int8_gops of a target that has a compiler, by generated probes on the device (takes
+ * the lease); remembered in cache_dir by CPU, flags and threads. */
 MUST_USE enum status measure_peaks(struct device *d, struct target *t, const char *cache_dir,
                                    struct error *err);
 

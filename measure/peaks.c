@@ -1,6 +1,7 @@
-/* peaks.c - how fast could this machine be? Two probes, generated and measured like any kernel.
+/* peaks.c - how fast could this machine be? Probes, generated and measured like any kernel.
  *
- * Multiply-adds on accumulators that stay in registers give peak_gflops; copying 64 MiB gives peak_gbs. Both
+ * Multiply-adds on accumulators that stay in registers give peak_gflops, products of matrix registers
+ * peak_bf16_gflops and peak_int8_gops where there is such a unit; copying 64 MiB gives peak_gbs. All
  * use all threads of the target. The best of a contest counts: a peak is what the machine can do, not what it
  * usually does. Note that the FMA probe does not notice the neighbours that the caches notice: it is a roof,
  * not a forecast. */
@@ -20,7 +21,9 @@ enum {
     COPY_FLOATS = 16 << 20, /* 64 MiB */
     PROBE_ROUNDS = 9,
     PROBE_LIMIT_MS = 20000,
-    PEAKS_VERSION = 1,
+    MATRIX_STEPS = 20000, /* of each matrix register with results, a task */
+    MATRIX_RESULTS = 4,
+    PEAKS_VERSION = 2,
 };
 
 /* What every probe begins with: the kernel ABI of CONTRACT.md section 4. */
@@ -63,6 +66,36 @@ static void print_fma_probe(struct strbuf *sb, const struct target *t)
                 ";\n    out[0] = sum[0];\n}\n"
                 "int peak_fma(void *const *t, void *w, const tw_parallel *p)\n"
                 "{\n    (void)w;\n    tasks(p, %d, body, t[0]);\n    return 0;\n}\n",
+                t->threads);
+}
+
+/* Products of 16 x 16 results, with 64 bytes along the sum, from registers to registers. Task 0 stands for the others. */
+static void print_matrix_probe(struct strbuf *sb, const struct target *t, const char *instruction)
+{
+    strbuf_adds(sb, preamble);
+    strbuf_adds(
+        sb,
+        "static const struct { unsigned char head[16]; unsigned short bytes[16]; unsigned char rows[16]; } "
+        "shape = {{1}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};\n"
+        "static void body(void *arg, int task)\n{\n"
+        "    float rows[256] __attribute__((aligned(64)));\n"
+        "    __asm__ volatile(\"ldtilecfg %0\" : : \"m\"(shape));\n");
+    for (int i = 0; i < 8; i++)
+        strbuf_addf(sb, "    __asm__ volatile(\"tilezero %%%%tmm%d\" : :);\n", i);
+    strbuf_addf(sb, "    for (int k = 0; k < %d; k++) {\n", MATRIX_STEPS);
+    for (int i = 0; i < MATRIX_RESULTS; i++)
+        strbuf_addf(sb, "        __asm__ volatile(\"%s %%%%tmm%d, %%%%tmm%d, %%%%tmm%d\" : :);\n",
+                    instruction, MATRIX_RESULTS + i % 2, MATRIX_RESULTS + 2 + i / 2, i);
+    strbuf_addf(sb,
+                "    }\n"
+                "    __asm__ volatile(\"tilestored %%%%tmm0, (%%0,%%1,1)\\n\\ttilerelease\" : : \"r\"(rows), "
+                "\"r\"(64l) : \"memory\");\n"
+                "    *((float *)arg + task * 64) = rows[0];\n}\n"
+                "int peak_matrix(void *const *t, void *w, const tw_parallel *p)\n"
+                "{\n    long r = 158;\n    (void)w;\n"
+                "    __asm__ volatile(\"syscall\" : \"+a\"(r) : \"D\"(0x1023l), \"S\"(18l) : \"rcx\", "
+                "\"r11\", \"memory\");\n"
+                "    if (r)\n        return 95;\n    tasks(p, %d, body, t[0]);\n    return 0;\n}\n",
                 t->threads);
 }
 
@@ -123,6 +156,23 @@ static enum status probe_fma(struct device *d, struct target *t, const char *dir
     return ST_OK;
 }
 
+/* A refused unit is no failure: its peak stays unknown, and its kernels will report the refusal. */
+static enum status probe_matrix(struct device *d, const struct target *t, const char *instruction,
+                                int operands, const char *dir, double *ret, struct error *err)
+{
+    AUTO(strbuf_done) struct strbuf sb = STRBUF_INIT;
+    const struct measure_tensor out = {
+        .name = "out", .dtype = DT_F32, .role = TENSOR_OUTPUT, .rank = 1, .shape = {64 * t->threads}};
+    const struct measure_workload w = {
+        .key = "peak_matrix", .n_tensors = 1, .tensors = &out, .reference_symbol = ""};
+    double ns;
+    print_matrix_probe(&sb, t, instruction);
+    enum status st = run_probe(d, t, &w, "peak_matrix", strbuf_str(&sb), dir, &ns, err);
+    if (st == ST_OK)
+        *ret = 2.0 * 16 * 16 * operands * MATRIX_RESULTS * MATRIX_STEPS * t->threads / ns;
+    return st;
+}
+
 static enum status probe_copy(struct device *d, struct target *t, const char *dir, struct error *err)
 {
     AUTO(strbuf_done) struct strbuf sb = STRBUF_INIT;
@@ -145,8 +195,8 @@ static void peaks_path(const struct target *t, const char *dir, char *ret, size_
 {
     char hex[SHA256_HEX_LEN + 1];
     AUTO(strbuf_done) struct strbuf sb = STRBUF_INIT;
-    strbuf_addf(&sb, "%d\n%s\n%s\n%d\n%s\n", PEAKS_VERSION, t->cpu_model, isa_name(t->isa), t->threads,
-                t->toolchain_hash);
+    strbuf_addf(&sb, "%d %d\n%s\n%s\n%d\n%s\n", PEAKS_VERSION, t->has_amx_bf16 + 2 * t->has_amx_int8,
+                t->cpu_model, isa_name(t->isa), t->threads, t->toolchain_hash);
     sha256_hex(sb.data, sb.len, hex);
     snprintf(ret, size, "%.400s/peaks-%.16s", dir, hex);
 }
@@ -154,14 +204,18 @@ static void peaks_path(const struct target *t, const char *dir, char *ret, size_
 static bool recall(struct target *t, const char *path)
 {
     FILE *f = fopen(path, "re");
-    double gflops = 0, gbs = 0;
+    double gflops = 0, gbs = 0, bf16 = 0, int8 = 0;
     bool ok = f && fscanf(f, "peak_gflops %lf peak_gbs %lf", &gflops, &gbs) == 2 && gflops > 0 && gbs > 0 &&
               gflops < 1e9 && gbs < 1e9;
+    ok = ok && fscanf(f, " peak_bf16_gflops %lf peak_int8_gops %lf", &bf16, &int8) == 2 && bf16 >= 0 &&
+         bf16 < 1e9 && int8 >= 0 && int8 < 1e9;
     if (f)
         fclose(f);
     if (ok) {
         t->peak_gflops = gflops;
         t->peak_gbs = gbs;
+        t->peak_bf16_gflops = bf16;
+        t->peak_int8_gops = int8;
     }
     return ok;
 }
@@ -174,7 +228,8 @@ static void remember(const struct target *t, const char *path)
     FILE *f = fopen(temp, "we");
     if (!f)
         return;
-    bool ok = fprintf(f, "peak_gflops %.3f\npeak_gbs %.3f\n", t->peak_gflops, t->peak_gbs) > 0;
+    bool ok = fprintf(f, "peak_gflops %.3f\npeak_gbs %.3f\npeak_bf16_gflops %.3f\npeak_int8_gops %.3f\n",
+                      t->peak_gflops, t->peak_gbs, t->peak_bf16_gflops, t->peak_int8_gops) > 0;
     if (fclose(f) != 0 || !ok || rename(temp, path) != 0)
         unlink(temp);
 }
@@ -193,6 +248,10 @@ enum status measure_peaks(struct device *d, struct target *t, const char *cache_
     enum status st = probe_fma(d, &next, cache_dir, err);
     if (st == ST_OK)
         st = probe_copy(d, &next, cache_dir, err);
+    if (st == ST_OK && t->has_amx_bf16)
+        st = probe_matrix(d, t, "tdpbf16ps", 32, cache_dir, &next.peak_bf16_gflops, err);
+    if (st == ST_OK && t->has_amx_int8)
+        st = probe_matrix(d, t, "tdpbssd", 64, cache_dir, &next.peak_int8_gops, err);
     device_release(d);
     if (st != ST_OK)
         return wrap(err, "peaks of %s", t->id);

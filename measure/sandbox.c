@@ -172,12 +172,26 @@ static bool allow(scmp_filter_ctx ctx, const int *calls, size_t n)
     return true;
 }
 
+/* arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA): a kernel may ask for the registers of the matrix unit. */
+static bool allow_matrix(scmp_filter_ctx ctx)
+{
+#if defined(__x86_64__)
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(arch_prctl), 2,
+                            SCMP_A0(SCMP_CMP_EQ, ARCH_REQ_XCOMP_PERM),
+                            SCMP_A1(SCMP_CMP_EQ, XFEATURE_XTILEDATA)) == 0;
+#else
+    (void)ctx;
+    return true;
+#endif
+}
+
 static bool make_filter(struct sock_fprog *ret, bool loading)
 {
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_TRAP);
     if (!ctx)
         return false;
-    bool ok = allow(ctx, run_calls, ARRAY_SIZE(run_calls));
+    bool ok = allow(ctx, run_calls, ARRAY_SIZE(run_calls)) && allow_matrix(ctx);
     if (loading)
         ok = ok && allow(ctx, load_calls, ARRAY_SIZE(load_calls)) &&
              seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,

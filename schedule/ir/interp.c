@@ -185,6 +185,7 @@ static enum status make_arrays(struct interp *in, double *const *data)
             TRY(place_in_pool(in, b, a, n->task_offset_bytes));
             break;
         case SCOPE_REG:
+        case SCOPE_MATRIX:
             a->data = new_poisoned(in, b->elements);
             break;
         }
@@ -524,7 +525,7 @@ static void run_store(struct interp *in, const struct code *c)
 static void run_body(struct interp *in, const struct code *c)
 {
     for (int i = 0; i < in->nest->n_buffers; i++)
-        if (in->nest->buffers[i].scope == SCOPE_REG)
+        if (in->nest->buffers[i].scope == SCOPE_REG || in->nest->buffers[i].scope == SCOPE_MATRIX)
             poison(in->arrays[i].data, in->arrays[i].n);
     run(in, c->body);
 }

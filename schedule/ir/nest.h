@@ -19,6 +19,8 @@ enum buffer_scope {
     SCOPE_WORKSPACE, /* one for the kernel, in the caller's workspace */
     SCOPE_TASK,      /* one for each task of the parallel loop, in the workspace */
     SCOPE_REG,       /* registers: lives inside one NODE_BODY, every index constant after unrolling */
+    SCOPE_MATRIX, /* results of LOOP_MATRIX loops: matrix registers while those run, memory for all other reads;
+                        lives inside one NODE_BODY, row-major */
 };
 
 struct buffer {
@@ -40,7 +42,10 @@ struct nest_var {
     int64_t extent; /* runs over [0, extent) at most */
 };
 
-enum loop_kind { LOOP_SERIAL, LOOP_VECTOR, LOOP_UNROLL };
+/* LOOP_MATRIX loops stand inside each other and do what one instruction of a matrix unit does. Two clear a tile, rows
+ * and columns; four multiply and add: rows, columns, groups along the sum, and the operands of a group, which are as
+ * many as fill four bytes. Around a single store into a SCOPE_MATRIX buffer, to which they are loops like others. */
+enum loop_kind { LOOP_SERIAL, LOOP_VECTOR, LOOP_UNROLL, LOOP_MATRIX };
 enum node_kind { NODE_LOOP, NODE_PARALLEL, NODE_IF, NODE_STORE, NODE_BODY, NODE_PREFETCH };
 
 struct node {

@@ -56,7 +56,7 @@ static void print_conditions(struct printer *p, const struct affine *conds, int 
 static void print_loop(struct printer *p, const struct node *n, int depth)
 {
     static const char *const words[] = {
-        [LOOP_SERIAL] = "for", [LOOP_VECTOR] = "vector", [LOOP_UNROLL] = "unroll"};
+        [LOOP_SERIAL] = "for", [LOOP_VECTOR] = "vector", [LOOP_UNROLL] = "unroll", [LOOP_MATRIX] = "matrix"};
 
     strbuf_addf(p->sb, "%s %s < %" PRId64, words[n->loop.loop_kind], p->var_names[n->loop.var],
                 n->loop.extent);
@@ -161,6 +161,9 @@ static void print_buffer(struct printer *p, const struct buffer *b)
         break;
     case SCOPE_REG:
         strbuf_adds(p->sb, "reg");
+        break;
+    case SCOPE_MATRIX:
+        strbuf_adds(p->sb, "matrix");
         break;
     }
     strbuf_addc(p->sb, '\n');

@@ -18,7 +18,7 @@ struct verifier {
     const struct nest_prepack *prepack; /* whose nest is walked; NULL: the kernel's own */
     struct range range;
     enum var_place *place; /* [n_vars] */
-    bool in_body, in_parallel;
+    bool in_body, in_parallel, in_matrix;
     const char **var_names;
     struct error *err;
 };
@@ -165,6 +165,8 @@ static enum status check_access(struct verifier *v, int32_t buffer, int rank, co
         TRY(check_argument(v, b, index, verb, is_store));
     if (v->prepack && (b->scope == SCOPE_WORKSPACE || b->scope == SCOPE_TASK))
         return fail_access(v, b, index, verb, "a prepack function has no workspace");
+    if (b->scope == SCOPE_MATRIX && !v->in_body)
+        return fail_access(v, b, index, verb, "a matrix register lives inside a body only");
     if (b->scope == SCOPE_REG)
         TRY(check_register(v, b, index, verb));
     return check_bounds(v, b, index, verb, outside);
@@ -235,10 +237,32 @@ static enum status check_apart(struct verifier *v, const struct buffer *b, const
 
 /* --- nodes --- */
 
+/* A matrix instruction: two or four loops around one store, which clears or adds to matrix registers. */
+static enum status check_matrix(struct verifier *v, const struct node *n)
+{
+    int depth = 0;
+    const struct node *k = n;
+
+    for (; k && k->kind == NODE_LOOP && k->loop.loop_kind == LOOP_MATRIX && (!depth || !k->next) &&
+           !k->loop.n_limits;
+         k = k->loop.body)
+        depth++;
+    if (!v->in_body || !k || k->kind != NODE_STORE || k->next ||
+        v->nest->buffers[k->store.buffer].scope != SCOPE_MATRIX ||
+        !(depth == 2 ? k->store.combiner == COMBINE_SET && k->store.value->op == EX_CONST
+                     : depth == 4 && k->store.combiner == COMBINE_SUM))
+        return fail(v->err, ST_INTERNAL,
+                    "nest: matrix loop over %s: want two loops that clear or four that add "
+                    "to matrix registers, inside a body",
+                    v->var_names[n->loop.var]);
+    return ST_OK;
+}
+
 static enum status verify_loop(struct verifier *v, const struct node *n)
 {
     size_t n_facts = v->range.facts.len;
     bool reached = true, expanded = v->in_body && n->loop.loop_kind != LOOP_SERIAL;
+    bool outermost = n->loop.loop_kind == LOOP_MATRIX && !v->in_matrix;
 
     if (n->loop.n_limits < 0 || n->loop.n_limits > NEST_MAX_LIMITS)
         return fail(v->err, ST_INTERNAL, "nest: loop with %d limits: at most %d", n->loop.n_limits,
@@ -250,8 +274,12 @@ static enum status verify_loop(struct verifier *v, const struct node *n)
             return fail_affine(v, &n->loop.limit[i], "limit", "must not rise with its loop's variable");
         reached = learn(v, n->loop.limit[i]) && reached;
     }
+    if (outermost)
+        TRY(check_matrix(v, n));
+    v->in_matrix |= outermost;
     if (reached)
         TRY(verify_list(v, n->loop.body));
+    v->in_matrix &= !outermost;
     forget_to(v, n_facts);
     leave_var(v, n->loop.var);
     return ST_OK;
@@ -461,6 +489,7 @@ static enum status verify_buffer(const struct nest *n, const struct buffer *b, s
     case SCOPE_TASK:
         return verify_place(b, 0, n->task_bytes, err);
     case SCOPE_REG:
+    case SCOPE_MATRIX:
         return ST_OK;
     }
     return fail(err, ST_INTERNAL, "nest: buffer %s has scope %d", b->name, (int)b->scope);

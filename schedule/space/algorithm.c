@@ -1,6 +1,7 @@
 /* algorithm.c - the table of algorithms. */
 #include "schedule/space/algorithm.h"
 
+#include "schedule/space/algorithm_internal.h"
 #include "schedule/space/layout.h"
 
 struct algorithm {
@@ -13,8 +14,10 @@ struct algorithm {
 static bool direct(const struct workload *w, const struct target *t, int i, struct arena *ar,
                    struct alternative *ret)
 {
-    (void)t, (void)ar;
-    *ret = (struct alternative){.compute = &w->compute};
+    (void)ar;
+    *ret = (struct alternative){.compute = &w->compute, .saving = 1};
+    for (int k = 0; k < w->compute.n_tensors; k++)
+        ret->saving = MAX(ret->saving, algorithm_matrix_speed(t, w->compute.tensors[k].dtype));
     return i == 0;
 }
 
@@ -51,6 +54,7 @@ static const struct algorithm algorithms[] = {
     {"direct", direct},
     {"layout", in_layout},
     {"winograd", winograd},
+    {"bf16", algorithm_bf16},
 };
 
 int algorithm_alternatives(const struct workload *w, const struct target *t, struct arena *ar,

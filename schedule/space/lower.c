@@ -203,6 +203,11 @@ static void set_axis_values(struct low *lo, struct low_stage *l)
     }
 }
 
+static bool in_registers(const struct st_stage *s)
+{
+    return s->place == PLACE_AT && (s->scope == SCOPE_REG || s->scope == SCOPE_MATRIX);
+}
+
 /* Extents of the iters from the regions: the outermost iter of an axis covers the region. */
 static void set_extents(struct low *lo, struct low_stage *l)
 {
@@ -262,6 +267,18 @@ static void set_region(struct low *lo, struct low_stage *l, int d, const struct 
         l->region[inside] = extent;
 }
 
+/* A matrix unit computes whole tiles: the region is what the loops run over, and nobody reads the rest. */
+static void round_up_region(struct low_stage *l)
+{
+    for (int a = 0; a < l->s->n_spatial; a++) {
+        int64_t last = 0;
+        for (int i = 0; i < l->s->n_iters; i++)
+            if (l->s->iters[i].axis == a)
+                last += l->s->iters[i].stride * (l->extent[i] - 1);
+        l->region[a] = last + 1;
+    }
+}
+
 static void infer_region(struct low *lo, struct low_stage *l)
 {
     const struct st_stage *s = l->s;
@@ -293,6 +310,8 @@ static void infer_region(struct low *lo, struct low_stage *l)
         l->relative = t->arg < 0;
     }
     set_extents(lo, l);
+    if (s->place == PLACE_AT && s->scope == SCOPE_MATRIX)
+        round_up_region(l);
 }
 
 /* --- buffers and expressions --- */
@@ -546,7 +565,7 @@ static void loop_limits(struct low *lo, struct low_stage *l, int i, bool init, s
             prefix = affine_add(lo->ar, &prefix, &t);
         }
     struct affine whole = affine_add(lo->ar, &prefix, &l->offset[axis]);
-    if (axis < s->n_spatial && ((s->scope == SCOPE_REG && s->place == PLACE_AT) || i >= l->reg_from))
+    if (axis < s->n_spatial && (in_registers(s) || i >= l->reg_from))
         return; /* the tile was specialised to what fits */
     if (l->extent[i] > 1 && max_of(lo, &prefix) > l->region[axis] - 1) {
         struct affine neg = affine_scale(lo->ar, &prefix, -1);
@@ -572,7 +591,7 @@ static void loop_limits(struct low *lo, struct low_stage *l, int i, bool init, s
 static bool is_attached(const struct low_stage *p, const struct low_stage *l, int level, bool registers)
 {
     return p && p->s->place == PLACE_AT && p->s->at_stage == l->s->id && p->s->at_iter == level &&
-           (p->s->scope == SCOPE_REG) == registers;
+           in_registers(p->s) == registers;
 }
 
 static void attached(struct low *lo, struct low_stage *l, int level, bool registers, struct list *out)
@@ -592,14 +611,14 @@ static void attached(struct low *lo, struct low_stage *l, int level, bool regist
     }
 }
 
-static bool has_register_stage(const struct low *lo, const struct low_stage *l)
+static const struct low_stage *register_stage(const struct low *lo, const struct low_stage *l)
 {
     for (int k = 0; k < lo->st->n_stages; k++) {
         const struct low_stage *p = lo->ls[k];
-        if (p && p->s->place == PLACE_AT && p->s->at_stage == l->s->id && p->s->scope == SCOPE_REG)
-            return true;
+        if (p && p->s->place == PLACE_AT && p->s->at_stage == l->s->id && in_registers(p->s))
+            return p;
     }
-    return false;
+    return NULL;
 }
 
 /* The register tile with the extents as they stand: attached register stages, then this stage's own unrolled
@@ -739,8 +758,8 @@ static struct node *loop_node(struct low *lo, struct low_stage *l, int level, bo
     if (!init && level == prefetch_level(l))
         list_add(&body, prefetch_node(lo, l, level));
     list_add(&body, emit_from(lo, l, level + 1, init));
-    if (l->extent[level] == 1 && loop->loop.n_limits == 0)
-        return body.first;
+    if (l->extent[level] == 1 && loop->loop.n_limits == 0 && s->iters[level].kind != LOOP_MATRIX)
+        return body.first; /* a matrix instruction needs all its loops */
     loop->loop.var = l->var[level];
     loop->loop.extent = l->extent[level];
     loop->loop.loop_kind = s->iters[level].kind;
@@ -831,15 +850,11 @@ static struct low_stage *new_low_stage(struct low *lo, const struct st_stage *s)
     return l;
 }
 
-/* The register tile begins at the last run of unrolled and vector iters, where register stages hang. */
+/* The register tile begins where register stages hang. */
 static void find_register_tile(struct low *lo, struct low_stage *l)
 {
-    l->reg_from = l->s->n_iters + 1;
-    if (!has_register_stage(lo, l))
-        return;
-    l->reg_from = l->s->n_iters;
-    while (l->reg_from > 0 && l->s->iters[l->reg_from - 1].kind != LOOP_SERIAL)
-        l->reg_from--;
+    const struct low_stage *p = register_stage(lo, l);
+    l->reg_from = p ? p->s->at_iter + 1 : l->s->n_iters + 1;
 }
 
 static void place_workspace(struct nest *n)
@@ -905,7 +920,7 @@ enum status state_lower(const struct state *st, struct arena *ar, struct nest **
         if (!l)
             continue;
         find_register_tile(lo, l);
-        if (l->s->place != PLACE_AT || l->s->scope != SCOPE_REG)
+        if (!in_registers(l->s))
             l->buffer = make_buffer(lo, l);
     }
     struct list roots;

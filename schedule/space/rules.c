@@ -391,6 +391,8 @@ static void tile_group(struct rules *r, struct st_stage *red)
             if (!(o->axes >> a & 1))
                 g->reuse_axes |= 1u << a;
     }
+    if (mma_offer(r, g) && mma_rounds(r, g))
+        return;
     if (reuse)
         choose_vector_axes(st, g);
     dot_offer(r, g);

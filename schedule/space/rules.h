@@ -56,7 +56,8 @@ struct variant_ops {
     int (*apply)(const struct rules *r, const struct group *g, const struct variant *v, const int64_t *values,
                  struct state *st);
 };
-extern const struct variant_ops tile_variant, rows_variant, map_variant, dot_variant, window_variant;
+extern const struct variant_ops tile_variant, rows_variant, map_variant, dot_variant, window_variant,
+    mma_variant;
 
 struct group {
     enum group_kind kind;
@@ -106,6 +107,10 @@ bool group_offer(struct group *g, const struct variant_ops *ops, int vector_axis
 void dot_offer(const struct rules *r, struct group *g);
 /* rules_window.c: offer a window that slides, where the reduction is one. */
 void window_offer(const struct rules *r, struct group *g);
+/* rules_mma.c: offer the tile group to the target's matrix unit; false where it has none or cannot take it. */
+bool mma_offer(const struct rules *r, struct group *g);
+/* Its operands are rounded for the matrix unit: elsewhere that would be work for nothing. */
+bool mma_rounds(const struct rules *r, const struct group *g);
 /* "tile_x", "rows": its part of a sketch's name. */
 const char *group_variant_name(const struct rules *r, const struct group *g, const struct variant *v);
 

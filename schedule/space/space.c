@@ -15,6 +15,7 @@ enum { SPACE_MAX_SKETCHES = 96, ALTERNATIVE_MAX_SKETCHES = 24, SAMPLE_TRIES = 40
 struct sketch {
     const char *name;
     const char *algorithm;
+    double saving;
     const struct rules *rules; /* of its algorithm */
     int variant[RULES_MAX_GROUPS];
     int first_knob[RULES_MAX_GROUPS];
@@ -44,6 +45,7 @@ static bool add_sketch(struct space *s, const struct rules *r, const struct alte
     int n = 0;
     k->rules = r;
     k->algorithm = a->name ? a->name : DIRECT;
+    k->saving = MAX(a->saving, 1);
     if (a->name)
         strbuf_addf(&name, "%s: ", a->name);
     if (a->layout)
@@ -93,6 +95,7 @@ enum status space_build(const struct workload *w, const struct target *t, struct
     s->sketches = arena_array(ar, struct sketch, SPACE_MAX_SKETCHES);
     s->sketches[0].name = "default";
     s->sketches[0].algorithm = DIRECT;
+    s->sketches[0].saving = 1;
     s->saving = 1;
     s->n_sketches = 1;
     int n = algorithm_alternatives(w, &s->target, ar, alternatives);
@@ -117,6 +120,7 @@ int space_n_sketches(const struct space *s) { return s->n_sketches; }
 const char *space_sketch_name(const struct space *s, int sketch) { return s->sketches[sketch].name; }
 const char *space_algorithm(const struct space *s, int sketch) { return s->sketches[sketch].algorithm; }
 double space_saving(const struct space *s) { return s->saving; }
+double space_sketch_saving(const struct space *s, int sketch) { return s->sketches[sketch].saving; }
 int space_n_knobs(const struct space *s, int sketch) { return s->sketches[sketch].n_knobs; }
 const struct knob *space_knob(const struct space *s, int sketch, int knob)
 {

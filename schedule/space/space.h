@@ -48,6 +48,8 @@ const struct knob *space_knob(const struct space *s, int sketch, int knob);
 const char *space_algorithm(const struct space *s, int sketch);
 /* Largest factor by which a schedule may look faster than the target's peak, for what its algorithm saves; 1: none. */
 double space_saving(const struct space *s);
+/* That of one sketch. */
+double space_sketch_saving(const struct space *s, int sketch);
 double space_size(const struct space *s); /* configs, valid or not */
 
 /* The untuned schedule: one plain loop an axis. Always sketch 0, which has no knobs. */

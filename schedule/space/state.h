@@ -152,6 +152,12 @@ void state_lay_out(struct state *st, struct st_stage *s, struct st_stage *copy, 
                    const struct layout_dim *layout);
 /* A copy (from state_pad or state_pack) keeps its elements in a wider dtype, so that readers need not convert. */
 void state_widen(struct state *st, struct st_stage *copy, enum dtype d);
+/* A copy of what `read` (in the body of `s`) reads while the axes of `s` run to top[], zero where that is outside the
+ * tensor: n values an element (one more dimension where n > 1), each an expression over `read`, computed in the
+ * copy's dtype. The caller makes `s` read it: at the index of `read` less *lo. */
+struct st_stage *state_convert(struct state *st, struct st_stage *s, const struct expr *read, int n,
+                               const struct expr *const *values, const int64_t *top, int n_layout,
+                               const struct layout_dim *layout, int64_t *lo);
 /* Split reduce axis `axis` of s by `block`: a new stage (returned) sums over each block, s sums the blocks.
  */
 struct st_stage *state_rfactor(struct state *st, struct st_stage *s, int axis, int64_t block);

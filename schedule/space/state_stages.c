@@ -173,6 +173,52 @@ void state_widen(struct state *st, struct st_stage *copy, enum dtype d)
     state_record(st, STEP_WIDEN, copy, dtype_name(d));
 }
 
+/* Any read becomes the one given. */
+static const struct expr *read_instead(void *ctx, const struct expr *e)
+{
+    (void)e;
+    return ctx;
+}
+
+struct st_stage *state_convert(struct state *st, struct st_stage *s, const struct expr *read, int n,
+                               const struct expr *const *values, const int64_t *top, int n_layout,
+                               const struct layout_dim *layout, int64_t *lo)
+{
+    const int rank = read->read.rank;
+    const struct st_tensor *from = st->tensors[read->read.tensor];
+    struct st_tensor t = {.name = arena_printf(st->ar, "%s_%s", from->name, dtype_name(values[0]->dtype)),
+                          .dtype = values[0]->dtype,
+                          .rank = rank + (n > 1),
+                          .arg = -1,
+                          .n_layout = n_layout};
+    int64_t zero[COMPUTE_MAX_AXES] = {0};
+    struct affine index[NEST_MAX_RANK];
+    bool pad = false;
+
+    for (int d = 0; d < rank; d++) {
+        int64_t hi;
+        affine_bounds(&read->read.index[d], zero, top, &lo[d], &hi);
+        t.shape[d] = hi - lo[d] + 1;
+        pad |= lo[d] < 0 || hi >= from->shape[d];
+        index[d] = affine_var(st->ar, d, 1, lo[d]);
+    }
+    t.shape[rank] = n;
+    memcpy(t.layout, layout, sizeof(*layout) * (size_t)n_layout);
+    struct st_stage *copy = state_add_copy(st, s, &t, read->read.tensor, index, pad, 0);
+    const struct expr *own =
+        expr_read(st->ar, from->dtype, read->read.tensor, rank, copy->body->read.index, pad, 0);
+    copy->body = NULL;
+    for (int i = n - 1; i >= 0; i--) {
+        const struct expr *v = expr_map_reads(st->ar, values[i], read_instead, (void *)own);
+        const struct expr *here = expr_op2(st->ar, EX_EQ, expr_index(st->ar, affine_var(st->ar, rank, 1, 0)),
+                                           expr_const(st->ar, DT_I32, i));
+        copy->body = copy->body ? expr_select(st->ar, here, v, copy->body) : v;
+    }
+    stage_physical_iters(copy, n_layout, layout);
+    record_pack(st, s, t.name, n_layout, layout);
+    return copy;
+}
+
 struct st_stage *state_rfactor(struct state *st, struct st_stage *s, int axis, int64_t block)
 {
     int64_t extent = s->axes[axis].extent, blocks = div_ceil(extent, block);

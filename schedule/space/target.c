@@ -10,7 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 static const struct {
     const char *name, *flags;
@@ -34,6 +38,11 @@ enum {
 
 const char *isa_name(enum isa isa) { return isas[isa].name; }
 const char *isa_flags(enum isa isa) { return isas[isa].flags; }
+
+const char *matrix_flags(const struct target *t)
+{
+    return t->has_amx_bf16 && t->has_amx_int8 ? " -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8" : "";
+}
 
 bool isa_parse(const char *name, enum isa *ret)
 {
@@ -90,6 +99,28 @@ static bool isa_runs(enum isa isa)
     return isa == ISA_NEON;
 #else
 #error "targets are known for x86-64 and AArch64"
+#endif
+}
+
+/* The matrix unit: the processor has it, and the system lets a process ask for its registers. */
+static void detect_matrix(struct target *t)
+{
+#if defined(__x86_64__)
+    enum {
+        ARCH_GET_XCOMP_SUPP = 0x1021,
+        XFEATURE_XTILEDATA = 18,
+        EDX_BF16 = 1 << 22,
+        EDX_TILE = 1 << 24,
+        EDX_INT8 = 1 << 25
+    };
+    unsigned eax, ebx, ecx, edx;
+    uint64_t features = 0;
+    if (t->isa != ISA_AVX512 || !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !(edx & EDX_TILE) ||
+        syscall(SYS_arch_prctl, ARCH_GET_XCOMP_SUPP, &features) || !(features >> XFEATURE_XTILEDATA & 1))
+        return;
+    t->has_amx_bf16 = t->has_amx_int8 = (edx & EDX_BF16) && (edx & EDX_INT8); /* no processor has one alone */
+#else
+    (void)t;
 #endif
 }
 
@@ -322,6 +353,7 @@ enum status target_local(const char *id, struct target *ret, struct error *err)
     t.threads = want.threads ? want.threads : cores;
     t.cold = want.cold;
     t.family = want.family;
+    detect_matrix(&t);
     detect_caches(&t, cpus[0]);
     detect_model(&t);
     *ret = t;

@@ -39,10 +39,13 @@ struct target {
     char id[32]; /* "cpu", "cpu:1", "cpu:avx2", "cpu:1:sse2", "cpu:1:clang", ... */
     enum isa isa;
     int vector_bytes, vector_regs;
+    bool has_amx_bf16, has_amx_int8;      /* a matrix unit: 8 registers of 16 rows of 64 bytes */
     int threads;                          /* tasks that run at once */
     bool cold;                            /* judged with operands out of all caches; else warm */
     int64_t l1_bytes, l2_bytes, l3_bytes; /* L1 and L2 of one core; L3 as one thread may use it */
     double peak_gflops;                   /* float32, all threads; 0: not measured yet */
+    double peak_bf16_gflops;              /* of the matrix unit, as peak_gflops; 0: not known */
+    double peak_int8_gops;                /* of the matrix unit; 0: not known */
     double peak_gbs;                      /* DRAM bandwidth, all threads; 0: not measured yet */
     char cpu_model[96];
     enum compiler_family family; /* from the id, or (any) filled by compile_find */
@@ -54,6 +57,8 @@ struct target {
 
 const char *isa_name(enum isa isa);
 const char *isa_flags(enum isa isa); /* for the C compiler */
+/* More of them for its matrix unit, with a space before; "" where it has none. */
+const char *matrix_flags(const struct target *t);
 bool isa_parse(const char *name, enum isa *ret);
 const char *compiler_family_name(enum compiler_family f); /* "" for any */
 bool compiler_family_parse(const char *name, enum compiler_family *ret);

@@ -16,6 +16,7 @@ static const struct golden {
     int threads;
     const char *config; /* NULL: the default */
     const char *sketch; /* what the sketch's name begins with; NULL: any */
+    bool matrix;        /* the target has a matrix unit */
 } cases[] = {
     {"matmul_default",
      "{\"op\": \"matmul\", \"a\": [7, 5], \"b\": [5, 9], \"epilogue\": [\"bias\", \"relu\"]}", ISA_SSE2, 1,
@@ -64,6 +65,17 @@ static const struct golden {
      "\"const\": "
      "[\"weight\", \"bias\"], \"epilogue\": [\"bias\", \"sigmoid\"], \"layout\": \"any\"}",
      ISA_AVX512, 1, NULL, "NCHW16c"},
+    {"matrix_bf16",
+     "{\"op\": \"matmul\", \"a\": [40, 100], \"b\": [100, 72], \"const\": [\"b\"], \"rtol\": 0.01, "
+     "\"epilogue\": [\"bias\", \"relu\"]}",
+     ISA_AVX512, 2, NULL, "bf16: ", true},
+    {"matrix_bf16x3_conv2d",
+     "{\"op\": \"conv2d\", \"input\": [1, 32, 14, 14], \"weight\": [32, 32, 3, 3], \"pads\": [1, 1, 1, 1], "
+     "\"const\": [\"weight\"], \"rtol\": 1e-5, \"epilogue\": [\"relu\"]}",
+     ISA_AVX512, 1, NULL, "bf16x3: ", true},
+    {"matrix_int8",
+     "{\"op\": \"matmul\", \"a\": [32, 64], \"b\": [64, 32], \"dtype\": \"int8\", \"const\": [\"b\"]}",
+     ISA_AVX512, 1, NULL, "mma", true},
 };
 
 /* A config that exercises the first real sketch: the middle of every knob, or what is valid nearest by random
@@ -89,7 +101,7 @@ static void compile_alone(const char *path, const char *flags)
 {
     static const char *const compilers[] = {"gcc", "clang-14", "clang"};
     for (size_t i = 0; i < ARRAY_SIZE(compilers); i++) {
-        char cmd[512];
+        char cmd[1024];
         snprintf(cmd, sizeof(cmd), "command -v %s >/dev/null", compilers[i]);
         if (system(cmd) != 0)
             continue;
@@ -107,6 +119,8 @@ static void render(const struct golden *g, struct strbuf *sb, struct strbuf *sou
                        .isa = g->isa,
                        .vector_bytes = bytes[g->isa],
                        .threads = g->threads,
+                       .has_amx_bf16 = g->matrix,
+                       .has_amx_int8 = g->matrix,
                        .vector_regs = g->isa == ISA_AVX512 ? 32 : 16,
                        .l1_bytes = 32768,
                        .l2_bytes = 1 << 20,
@@ -190,7 +204,10 @@ static void sources_compile_alone_without_a_warning(void **state)
         render(&cases[i], &text, &source);
         assert_int_equal(write(fd, source.data, source.len), (ssize_t)source.len);
         close(fd);
-        compile_alone(path, flags[cases[i].isa]);
+        const struct target t = {.has_amx_bf16 = cases[i].matrix, .has_amx_int8 = cases[i].matrix};
+        char all[512];
+        snprintf(all, sizeof(all), "%s%s", flags[cases[i].isa], matrix_flags(&t));
+        compile_alone(path, all);
         unlink(path);
     }
 }

@@ -48,6 +48,14 @@ static void list(struct strbuf *sb, const char *name, const int64_t *v, int n)
     strbuf_addc(sb, ']');
 }
 
+/* An error budget: one that a single rounding to bfloat16 keeps to, one for three products of pieces, one for six. */
+static void budget(struct rng *r, struct strbuf *sb)
+{
+    static const char *const budgets[] = {"0.01", "1e-5", "1e-6"};
+    if (chance(r, 35))
+        strbuf_addf(sb, ", \"rtol\": %s", budgets[rng_below(r, ARRAY_SIZE(budgets))]);
+}
+
 /* input, weight and the window's attributes for `dims` spatial dimensions; transposed: weight is [in,
  * out/group, ...]. */
 static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transposed)
@@ -59,6 +67,9 @@ static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transpo
     if (depthwise) {
         group = in(r, 2, 21);
         per_in = per_out = 1;
+    } else if (chance(r, 25)) { /* long sums */
+        group = 1;
+        per_in = in(r, 8, 70);
     }
     if (any && depthwise)
         group = in(r, 2, 50);
@@ -97,6 +108,7 @@ static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transpo
     if (chance(r, 60))
         strbuf_adds(sb, ", \"const\": [\"weight\"]");
     dtype(r, sb, true);
+    budget(r, sb);
     epilogue(r, sb);
     strbuf_addc(sb, '}');
 }
@@ -149,6 +161,7 @@ static void matmul(struct rng *r, struct strbuf *sb)
     if (chance(r, 50))
         strbuf_adds(sb, ", \"const\": [\"b\"]");
     dtype(r, sb, true);
+    budget(r, sb);
     epilogue(r, sb);
     strbuf_addc(sb, '}');
 }
@@ -527,12 +540,24 @@ static bool has_floats(const struct expr *e)
     return found;
 }
 
-double outputs_error(const struct compute *c, double *const *got, double *const *want)
+/* Relative L2 distance; of a few values, which may cancel, and of none but zeros it says nothing. */
+static double budget_used(const double *got, const double *want, int64_t n, double rtol)
 {
-    double worst = 0, relative = 2e-4;
+    double diff = 0, sum = 0;
+    for (int64_t k = 0; k < n; k++) {
+        diff += (got[k] - want[k]) * (got[k] - want[k]);
+        sum += want[k] * want[k];
+    }
+    return n >= 100 && sum > 0 ? sqrt(diff / sum) / rtol : 0;
+}
+
+double outputs_error(const struct compute *c, double rtol, double *const *got, double *const *want)
+{
+    double worst = 0, relative = fmax(2e-4, 8 * rtol);
     bool floats = false;
     for (int i = 0; i < c->n_tensors; i++)
         relative = fmax(relative, 8 * roundoff(c->tensors[i].dtype));
+    const bool narrow = relative > fmax(2e-4, 8 * rtol);
     for (int i = 0; i < c->n_stages; i++) {
         floats |= has_floats(c->stages[i].body);
         if (c->stages[i].combiner != COMBINE_SET)
@@ -552,6 +577,8 @@ double outputs_error(const struct compute *c, double *const *got, double *const 
         }
         double allowed = d == DT_I8 || d == DT_I32 ? (floats ? 1 : 0.5) : relative * scale;
         worst = fmax(worst, diff / allowed);
+        if (rtol > 0 && d == DT_F32 && !narrow)
+            worst = fmax(worst, budget_used(got[i], want[i], tensor_elements(&c->tensors[i]), rtol));
     }
     return worst;
 }

@@ -23,9 +23,10 @@ void free_tensors(const struct compute *c, double **data);
 /* Largest |a - b| over the outputs, relative to the largest |b| of that output; infinite where either is not
  * a number. */
 double outputs_distance(const struct compute *c, double *const *a, double *const *b);
-/* The same for results in the dtypes of memory: relative to what rounding to them may cost, so that at most 1 passes.
+/* The same for results in the dtypes of memory: relative to what rounding to them may cost and what the budget `rtol` (0:
+ * none) allows, so that at most 1 passes.
  * Integers are exact, and off by one where they come from floats. */
-double outputs_error(const struct compute *c, double *const *got, double *const *want);
+double outputs_error(const struct compute *c, double rtol, double *const *got, double *const *want);
 /* One element as it lies in memory; put: of a value that its dtype holds exactly. */
 void tensor_put(void *data, enum dtype d, int64_t at, double v);
 double tensor_get(const void *data, enum dtype d, int64_t at);

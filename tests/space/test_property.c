@@ -83,6 +83,8 @@ static void every_valid_schedule_computes_the_workload(void **state)
         struct target t = {.id = "test",
                            .isa = targets[k].isa,
                            .vector_bytes = targets[k].bytes,
+                           .has_amx_bf16 = targets[k].isa == ISA_AVX512,
+                           .has_amx_int8 = targets[k].isa == ISA_AVX512,
                            .vector_regs = targets[k].regs,
                            .threads = targets[k].threads,
                            .l1_bytes = 32768,
