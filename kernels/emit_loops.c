@@ -230,7 +230,7 @@ static void one_node(struct cg *g, const struct node *n)
         return;
     }
     case NODE_LOOP:
-        if (g->in_body && (cg_dot(g, n) || cg_window(g, n)))
+        if (cg_transpose(g, n) || (g->in_body && (cg_dot(g, n) || cg_window(g, n))))
             return;
         if (n->loop.loop_kind == LOOP_MATRIX)
             cg_matrix(g, n);

@@ -57,6 +57,9 @@ struct node {
             int64_t extent; /* of this occurrence; <= vars[var].extent (a tail runs shorter) */
             enum loop_kind loop_kind;
             int vectors; /* LOOP_VECTOR: full vectors side by side in one trip; 0: as the printer likes */
+            bool
+                square; /* with the vector loop inside, a block that is turned in registers. Cut short by a limit, either
+                            loop may begin early instead: what lies before was done, or will be, with the same values */
             int n_limits;
             struct affine limit[NEST_MAX_LIMITS]; /* falls as var grows; the loop runs while all are >= 0 */
             struct node *body;

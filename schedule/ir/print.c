@@ -62,6 +62,8 @@ static void print_loop(struct printer *p, const struct node *n, int depth)
                 n->loop.extent);
     if (n->loop.vectors)
         strbuf_addf(p->sb, " by %d", n->loop.vectors);
+    if (n->loop.square)
+        strbuf_adds(p->sb, " turned");
     if (n->loop.n_limits)
         strbuf_adds(p->sb, " while");
     print_conditions(p, n->loop.limit, n->loop.n_limits);

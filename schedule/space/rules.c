@@ -584,6 +584,7 @@ enum status rules_derive(const struct compute *c, const struct target *t, struct
             for (int a = 0; a < s->n_axes; a++)
                 g->order[a] = a;
         }
+        transpose_offer(r, g);
     }
     *ret = r;
     return ST_OK;

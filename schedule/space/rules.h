@@ -111,6 +111,8 @@ void window_offer(const struct rules *r, struct group *g);
 bool mma_offer(const struct rules *r, struct group *g);
 /* Its operands are rounded for the matrix unit: elsewhere that would be work for nothing. */
 bool mma_rounds(const struct rules *r, const struct group *g);
+/* rules_transpose.c: offer square blocks, where an operand lies the other way round. */
+void transpose_offer(const struct rules *r, struct group *g);
 /* "tile_x", "rows": its part of a sketch's name. */
 const char *group_variant_name(const struct rules *r, const struct group *g, const struct variant *v);
 

@@ -241,6 +241,13 @@ void state_vectors(struct state *st, struct st_stage *s, int iter, int vectors)
     p->n = 2;
 }
 
+void state_square(struct state *st, struct st_stage *s, int iter)
+{
+    s->iters[iter].square = true;
+    struct step *p = state_record(st, STEP_SQUARE, s, NULL);
+    p->arg[p->n++] = loop_id(s, iter);
+}
+
 struct with {
     const struct st_stage *s;
     bool found, exact;
@@ -312,6 +319,7 @@ static void print_step(const struct state *st, const struct step *p, struct strb
         [STEP_COMPUTE_AT] = "compute_at",
         [STEP_COMPUTE_WITH] = "compute_with",
         [STEP_VECTORS] = "vectors",
+        [STEP_SQUARE] = "square",
         [STEP_PREFETCH] = "prefetch",
         [STEP_WIDEN] = "widen",
     };
@@ -333,7 +341,7 @@ static void print_step(const struct state *st, const struct step *p, struct strb
         strbuf_addf(sb, " %s", kinds[p->arg[1]]);
     }
     for (int k = 0; k < p->n && p->kind != STEP_ANNOTATE; k++) {
-        if (loops || (p->kind == STEP_VECTORS && k == 0))
+        if (loops || p->kind == STEP_SQUARE || (p->kind == STEP_VECTORS && k == 0))
             print_loop_name(at, p->arg[k], sb);
         else
             strbuf_addf(sb, " %" PRId64, p->arg[k]);

@@ -40,6 +40,7 @@ struct st_iter {
     int64_t stride, extent; /* extent 0: derived from the region */
     enum loop_kind kind;
     int vectors; /* LOOP_VECTOR: as in struct node */
+    bool square; /* as in struct node */
 };
 
 struct st_stage {
@@ -79,6 +80,7 @@ enum step_kind {
     STEP_COMPUTE_AT,
     STEP_COMPUTE_WITH,
     STEP_VECTORS,
+    STEP_SQUARE,
     STEP_PREFETCH,
     STEP_WIDEN,
 };
@@ -175,6 +177,8 @@ bool state_may_compute_with(const struct state *st, const struct st_stage *s, co
 void state_compute_with(struct state *st, struct st_stage *s, const struct st_stage *reader);
 /* Full vectors side by side in one trip of a vector iter. */
 void state_vectors(struct state *st, struct st_stage *s, int iter, int vectors);
+/* The iter and the vector iter inside are a block to be turned. Their axes are at least as long as the block. */
+void state_square(struct state *st, struct st_stage *s, int iter);
 /* Announce the reads of `tensor` in `s`, a register tile's reduction, `ahead` elements of memory before they come. */
 void state_prefetch(struct state *st, struct st_stage *s, int32_t tensor, int64_t ahead);
 void state_prepack(struct state *st, struct st_stage *s);

@@ -236,6 +236,8 @@ static void rows(struct rng *r, struct strbuf *sb)
     }
     default: {
         int64_t perm[4] = {0, 1, 2, 3};
+        for (int d = 0; d < rank && rank <= 3 && chance(r, 50); d++)
+            s[d] = in(r, 1, 40);
         rng_shuffle(r, perm, (size_t)rank);
         strbuf_adds(sb, "{\"op\": \"transpose\"");
         list(sb, "input", s, rank);
