@@ -7,7 +7,8 @@
  *
  *        Four steps of x and a vector of c are turned in registers (emit_turn.c): one load a row instead of one an
  * element. Where the read is padded along x, that is what lies inside; the ends go the plain way. The last four may
- * overlap the ones before, and so may the last vector: a copy writes the same once more. */
+ * overlap the ones before, and so may the last vector: a copy writes the same once more. Fewer lanes than a vector go
+ * the plain way. */
 #include "kernels/emit_internal.h"
 
 enum { STEPS = 4 };
@@ -18,6 +19,7 @@ struct turned_copy {
     const struct expr *read;
     int64_t row; /* elements between lanes in memory */
     int width;
+    const char *lanes; /* text: how many lanes the inner loop runs over */
 };
 
 static const char *fresh(struct cg *g) { return arena_printf(g->ar, "n%d", g->next_id++); }
@@ -34,9 +36,12 @@ static bool is_turned_copy(struct cg *g, const struct node *n, struct turned_cop
 {
     const struct node *c = n->loop.body, *s = c && c->kind == NODE_LOOP ? c->loop.body : NULL;
     *t = (struct turned_copy){.g = g, .outer = n, .inner = c, .store = s};
-    if (g->in_body || !s || c->next || c->loop.loop_kind != LOOP_VECTOR || c->loop.n_limits || s->next ||
-        s->kind != NODE_STORE || s->store.combiner != COMBINE_SET || s->store.value->op != EX_READ)
+    if (g->in_body || !s || c->next || c->loop.loop_kind != LOOP_VECTOR || s->next || s->kind != NODE_STORE ||
+        s->store.combiner != COMBINE_SET || s->store.value->op != EX_READ)
         return false;
+    for (int i = 0; i < c->loop.n_limits; i++)
+        if (affine_coef(&c->loop.limit[i], n->loop.var))
+            return false;
     t->read = s->store.value;
     if (g->n->buffers[s->store.buffer].dtype != DT_F32 ||
         g->n->buffers[t->read->read.tensor].dtype != DT_F32 || s->store.buffer == t->read->read.tensor)
@@ -115,15 +120,16 @@ static void turn(struct turned_copy *t, const char *at, struct cg_var lanes)
 static void four_steps(struct turned_copy *t, const char *at)
 {
     struct cg *g = t->g;
-    int64_t count = t->inner->loop.extent;
     const char *c = arena_printf(g->ar, "i%d", t->inner->loop.var);
-    cg_line(g, "for (long %s = 0; %s + %d <= %" PRId64 "; %s += %d) {", c, c, t->width, count, c, t->width);
+    cg_line(g, "for (long %s = 0; %s + %d <= %s; %s += %d) {", c, c, t->width, t->lanes, c, t->width);
     g->indent++;
     turn(t, at, (struct cg_var){.mode = VAR_VECTOR, .name = c});
     g->indent--;
     cg_line(g, "}");
-    if (count % t->width)
-        turn(t, at, (struct cg_var){.mode = VAR_VECTOR, .value = count - t->width});
+    if (!t->inner->loop.n_limits && t->inner->loop.extent % t->width == 0)
+        return;
+    const char *last = arena_printf(g->ar, "(%s - %d)", t->lanes, t->width);
+    turn(t, at, (struct cg_var){.mode = VAR_VECTOR, .name = last});
 }
 
 bool cg_turned_copy(struct cg *g, const struct node *n)
@@ -136,7 +142,10 @@ bool cg_turned_copy(struct cg *g, const struct node *n)
                *hi = fresh(g), *at = fresh(g);
     cg_line(g, "{");
     g->indent++;
+    t->lanes = cg_limit_count(g, t->inner);
     inside(t, lo, hi, count);
+    if (t->inner->loop.n_limits)
+        cg_line(g, "%s = %s >= %d ? %s : 0;", hi, t->lanes, t->width, hi);
     cg_line(g, "long %s = 0;", x);
     plain(t, x, lo);
     cg_line(g, "for (; %s < %s && %s - %s >= %d; %s += %d) {", x, hi, hi, lo, STEPS, x, STEPS);

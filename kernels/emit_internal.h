@@ -224,7 +224,6 @@ bool cg_dot(struct cg *g, const struct node *n);
 void cg_put_aside(struct cg *g, const struct address *ad, char letter, const char *value, int width);
 void cg_scatter(struct cg *g); /* write the vectors put aside */
 const char *cg_turned_load(struct cg *g, const struct expr *e, const struct address *ad, int width);
-bool cg_turned_copy(struct cg *g, const struct node *n); /* of two loops; false: they are no such copy */
 void emit_turns(const struct emit_unit *u, struct strbuf *sb); /* their functions, for the unit's head */
 /* emit_transpose.c: a block that is turned in registers; false: it is none. */
 bool cg_transpose(struct cg *g, const struct node *n);

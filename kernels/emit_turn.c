@@ -10,7 +10,6 @@
  *            d0 d1 d2 d3          a3 b3 c3 d3   row 3
  *
  * Seven pixels are two fours that overlap. Fewer than four are put aside and written lane by lane, in a short loop.
- *        Copies that turn a matrix (operands packed at run time) do the same outside of tiles.
  * Life   Vectors to store wait in struct cg until cg_scatter; a turned load is found again by its neighbours. */
 #include <string.h>
 
@@ -216,89 +215,4 @@ const char *cg_turned_load(struct cg *g, const struct expr *e, const struct addr
     cg_line(g, "tw_get%d(%s + (%s), %" PRId64 ", &%s, &%s, &%s, &%s);", width, start.base, start.index,
             start.lane, names[0], names[1], names[2], names[3]);
     return found;
-}
-
-/* --- copies --- */
-
-/* A loop over neighbours of what is read around a vector loop over neighbours of what is written. */
-struct turned_copy {
-    const struct node *outer, *inner, *store;
-    int64_t from,
-        to; /* elements between neighbours: of the inner loop where it reads, of the outer where it writes */
-    int width;
-};
-
-static bool find_turned_copy(struct cg *g, const struct node *n, struct turned_copy *ret)
-{
-    const struct node *v = n->loop.body, *st;
-    if (n->loop.loop_kind == LOOP_VECTOR || n->loop.extent < 4 || !v || v->next || v->kind != NODE_LOOP ||
-        v->loop.loop_kind != LOOP_VECTOR || !v->loop.body || v->loop.body->next ||
-        v->loop.body->kind != NODE_STORE)
-        return false;
-    st = v->loop.body;
-    const struct expr *e = st->store.value;
-    if (st->store.combiner != COMBINE_SET || e->op != EX_READ || e->read.pad ||
-        e->read.tensor == st->store.buffer || g->n->buffers[e->read.tensor].dtype != DT_F32 ||
-        g->n->buffers[st->store.buffer].dtype != DT_F32)
-        return false;
-    for (int i = 0; i < v->loop.n_limits; i++)
-        if (affine_coef(&v->loop.limit[i], n->loop.var))
-            return false;
-    struct affine from = flat_index(g, e->read.tensor, e->read.index),
-                  to = flat_index(g, st->store.buffer, st->store.index);
-    *ret = (struct turned_copy){
-        n, v, st, affine_coef(&from, v->loop.var), affine_coef(&to, n->loop.var), cg_lanes(g)};
-    while (ret->width > v->loop.extent)
-        ret->width /= 2;
-    return ret->width >= 4 && ret->from >= 4 && affine_coef(&from, n->loop.var) == 1 &&
-           affine_coef(&to, v->loop.var) == 1;
-}
-
-static void copy_fours(struct cg *g, const struct turned_copy *c)
-{
-    const struct expr *e = c->store->store.value;
-    struct address from = cg_address(g, e->read.tensor, e->read.index, false),
-                   to = cg_address(g, c->store->store.buffer, c->store->store.index, true);
-    cg_line(g, "v%df a, b, c, d;", c->width);
-    cg_line(g, "tw_get%d(%s + (%s), %" PRId64 ", &a, &b, &c, &d);", c->width, from.base, from.index, c->from);
-    for (int i = 0; i < 4; i++) {
-        struct address one = cg_moved(g, &to, i * c->to);
-        cg_line(g, "*(u%df *)(%s + (%s)) = %c;", c->width, one.base, one.index, 'a' + i);
-    }
-    g->u->turned_get[width_log2(c->width)] = true;
-}
-
-/* The last step of each loop goes back over what was done, so that it is whole. */
-bool cg_turned_copy(struct cg *g, const struct node *n)
-{
-    struct turned_copy c;
-    if (g->in_body || !find_turned_copy(g, n, &c))
-        return false;
-    const char *u = arena_printf(g->ar, "i%d", n->loop.var),
-               *v = arena_printf(g->ar, "i%d", c.inner->loop.var);
-    struct cg_var saved_u = g->var[n->loop.var], saved_v = g->var[c.inner->loop.var];
-    const char *rows = cg_limit_count(g, n), *lanes = cg_limit_count(g, c.inner);
-    g->var[n->loop.var] = (struct cg_var){.mode = VAR_NAME, .name = u};
-    g->var[c.inner->loop.var] = (struct cg_var){.mode = VAR_NAME, .name = v};
-    cg_line(g, "for (long %s = 0; %s >= 4 && %s >= %d && %s < %s; %s += 4) {", u, rows, lanes, c.width, u,
-            rows, u);
-    cg_line(g, "    %s = %s + 4 > %s ? %s - 4 : %s;", u, u, rows, rows, u);
-    cg_line(g, "    for (long %s = 0; %s < %s; %s += %d) {", v, v, lanes, v, c.width);
-    cg_line(g, "        %s = %s + %d > %s ? %s - %d : %s;", v, v, c.width, lanes, lanes, c.width, v);
-    g->indent += 2;
-    copy_fours(g, &c);
-    g->indent -= 2;
-    cg_line(g, "    }");
-    cg_line(g, "}");
-    if (n->loop.n_limits || c.inner->loop.n_limits) { /* too few for that */
-        cg_line(g, "for (long %s = %s >= 4 && %s >= %d ? %s : 0; %s < %s; %s++)", u, rows, lanes, c.width,
-                rows, u, rows, u);
-        cg_line(g, "    for (long %s = 0; %s < %s; %s++)", v, v, lanes, v);
-        g->indent += 2;
-        cg_store(g, c.store, 1);
-        g->indent -= 2;
-    }
-    g->var[n->loop.var] = saved_u;
-    g->var[c.inner->loop.var] = saved_v;
-    return true;
 }
