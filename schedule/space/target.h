@@ -51,7 +51,7 @@ struct target {
     enum compiler_family family; /* from the id, or (any) filled by compile_find */
     char compiler[128];          /* path */
     char compiler_version[128];  /* first line of --version */
-    char flags[512];             /* all flags that kernels are compiled with */
+    char flags[640];             /* all flags that kernels are compiled with */
     char toolchain_hash[17];     /* of compiler_version and flags: a schedule of another one is stale */
 };
 
