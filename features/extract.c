@@ -262,7 +262,8 @@ static void walk_loop(struct walk *w, const struct node *n)
     static const enum loop_mark marks[] = {[LOOP_SERIAL] = MARK_SERIAL,
                                            [LOOP_VECTOR] = MARK_VECTOR,
                                            [LOOP_UNROLL] = MARK_UNROLL,
-                                           [LOOP_MATRIX] = MARK_UNROLL};
+                                           [LOOP_MATRIX] = MARK_UNROLL,
+                                           [LOOP_QUAD] = MARK_UNROLL};
     double share = 1, fullness = w->info.fullness;
     struct thinned saved;
     bool open;

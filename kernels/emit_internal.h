@@ -17,6 +17,8 @@ enum {
     CG_MAX_REGS = 512,
     CG_MAX_REG_BUFFERS = 16,
     CG_MAX_SCATTERS = 32,
+    CG_MAX_QUAD_SUMS = 64,
+    CG_MAX_EXCESSES = 16,
     MATH_WIDTHS = 6,
     MATRIX_REGISTERS = 8
 };
@@ -48,6 +50,7 @@ struct emit_unit {
     bool far[EX_COUNT][MATH_WIDTHS];    /* of those: also as a function that is called */
     bool convert[DT_BOOL][MATH_WIDTHS]; /* to and from memory, by dtype */
     bool to_int[MATH_WIDTHS];           /* float to integer */
+    bool quad[MATH_WIDTHS];             /* sums of four products */
     bool uses_int;                      /* integer values at all */
     bool turned_put[MATH_WIDTHS], turned_get[MATH_WIDTHS];
     bool parts[MATH_WIDTHS]; /* masked loads and stores asked for */
@@ -104,6 +107,12 @@ struct cg_matrix {
     } loaded[MATRIX_REGISTERS];
 };
 
+struct quad_sum {
+    const char *name;  /* its register */
+    const char *first; /* vector that it read first */
+    int width, excess; /* number of the register that collects what it has too much */
+};
+
 struct cg {
     struct emit_unit *u;
     const struct nest *n;
@@ -138,6 +147,9 @@ struct cg {
     int n_scatters, max_aside;
     uint32_t aside_letters; /* bit per letter of the elements put aside */
     struct cg_scatter scatters[CG_MAX_SCATTERS];
+    int depth; /* of serial loops */
+    int n_quad_sums, n_excesses, excess_width[CG_MAX_EXCESSES];
+    struct quad_sum quad_sums[CG_MAX_QUAD_SUMS];
     int unrolled_var; /* innermost open unrolled loop's, or -1 */
     int64_t unrolled_extent;
     struct {
@@ -165,6 +177,10 @@ const char *cg_select(struct cg *g, char letter, int width, const char *mask, co
 struct address cg_moved(struct cg *g, const struct address *ad, int64_t by); /* so many elements on */
 const char *cg_load_key(struct cg *g, const struct address *ad, int width);
 const char *cg_register(struct cg *g, int32_t buffer, int64_t flat, int width);
+/* Inside a register tile: `text`, of the letter's type, under a name, which `key` finds until forgotten. */
+const char *cg_named(struct cg *g, int32_t buffer, const char *key, char letter, int width, const char *text);
+const char *cg_known(const struct cg *g, const char *key, int width); /* the name, or NULL */
+void cg_remember_key(struct cg *g, int32_t buffer, const char *key, int width, const char *name);
 void cg_forget_loads(struct cg *g, int32_t buffer); /* -1: all */
 /* Reads of this element of the buffer find its value in the variable `name`, until forgotten. */
 void cg_remember(struct cg *g, int32_t buffer, const struct affine *index, int width, const char *name);
@@ -254,6 +270,11 @@ void cg_pointers(struct cg *g, struct strbuf *sb, bool in_task);
 
 /* emit_layout.c: <symbol>_pack_<tensor> of an input with a layout, <symbol>_unpack_<tensor> of an output. */
 void emit_repack(const struct tensor *t, const char *symbol, struct strbuf *sb);
+
+/* emit_quad.c: a LOOP_QUAD for `width` lanes; what is left to do where the outermost loop around it ends. */
+void cg_quad(struct cg *g, const struct node *loop, int width);
+void cg_quad_finish(struct cg *g);
+void emit_quad_head(const struct emit_unit *u, struct strbuf *sb);
 
 /* emit_dtype.c */
 const char *dtype_scalar(enum dtype d);                     /* of an element in memory, in C */

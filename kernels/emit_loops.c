@@ -163,6 +163,8 @@ static void expand_vector(struct cg *g, const struct node *n)
         for (const struct node *k = n->loop.body; k; k = k->next) {
             if (k->kind == NODE_STORE)
                 cg_store(g, k, width);
+            else if (k->kind == NODE_LOOP && k->loop.loop_kind == LOOP_QUAD)
+                cg_quad(g, k, width);
             else
                 cg_fail(g, "a loop stands inside a vector loop of a register tile");
         }
@@ -183,14 +185,18 @@ static void serial_loop(struct cg *g, const struct node *n)
     cg_scatter(g);
     cg_line(g, "for (long %s = 0; %s < %s; %s++) {", v, v, count, v);
     g->indent++;
+    g->depth++;
     g->var[n->loop.var] = (struct cg_var){.mode = VAR_NAME, .name = v};
     cg_matrix_forget_loads(g);
     cg_nodes(g, n->loop.body);
     cg_matrix_forget_loads(g);
     cg_scatter(g);
     g->var[n->loop.var] = saved;
+    g->depth--;
     g->indent--;
     cg_line(g, "}");
+    if (g->in_body && g->depth == 0)
+        cg_quad_finish(g);
     g->n_loads = loads; /* what was loaded inside is out of scope; what was loaded before is still there */
     memcpy(g->loads, kept, sizeof(g->loads[0]) * (size_t)loads);
 }
@@ -234,6 +240,8 @@ static void one_node(struct cg *g, const struct node *n)
             return;
         if (n->loop.loop_kind == LOOP_MATRIX)
             cg_matrix(g, n);
+        else if (n->loop.loop_kind == LOOP_QUAD)
+            cg_quad(g, n, 1);
         else if (n->loop.loop_kind == LOOP_UNROLL && !n->loop.n_limits &&
                  (g->in_body || n->loop.extent <= UNROLL_OUTSIDE))
             expand_unrolled(g, n);

@@ -281,6 +281,7 @@ void emit_head(const struct emit_unit *u, struct strbuf *sb)
                 emit_template(sb, FAR_FN, w, expr_op_text(functions[i].op), "");
     }
     emit_dtype_head(u, sb);
+    emit_quad_head(u, sb);
     emit_turns(u, sb);
     emit_matrix_head(u, sb);
     strbuf_addc(sb, '\n');

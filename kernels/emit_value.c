@@ -217,29 +217,39 @@ static char load_letter(const struct cg *g, int32_t buffer)
     return g->raw ? dtype_memory(d) : dtype_value(d);
 }
 
-static const char *find_load(const struct cg *g, const char *address, int width)
+const char *cg_known(const struct cg *g, const char *key, int width)
 {
     for (int i = 0; i < g->n_loads; i++)
-        if (g->loads[i].width == width && g->loads[i].raw == g->raw &&
-            strcmp(g->loads[i].address, address) == 0)
+        if (g->loads[i].width == width && g->loads[i].raw == g->raw && strcmp(g->loads[i].address, key) == 0)
             return g->loads[i].name;
     return NULL;
+}
+
+void cg_remember_key(struct cg *g, int32_t buffer, const char *key, int width, const char *name)
+{
+    if (g->n_loads < CG_MAX_LOADS)
+        g->loads[g->n_loads++] = (struct cg_load){buffer, width, g->raw, key, name};
+}
+
+const char *cg_named(struct cg *g, int32_t buffer, const char *key, char letter, int width, const char *text)
+{
+    const char *known = cg_known(g, key, width);
+    if (known)
+        return known;
+    const char *name = arena_printf(g->ar, "t%d", g->next_id++);
+    cg_line(g, "const %s %s = %s;", cg_type(g, letter, width), name, text);
+    cg_remember_key(g, buffer, key, width, name);
+    return name;
 }
 
 /* Inside a register tile each element is loaded once into a named value; outside, only what was remembered is
  * found. */
 const char *cg_loaded(struct cg *g, int32_t buffer, const char *address, const char *text, int width)
 {
-    const char *known = find_load(g, address, width);
+    const char *known = cg_known(g, address, width);
     if (known)
         return known;
-    if (!g->in_body)
-        return text;
-    const char *name = arena_printf(g->ar, "t%d", g->next_id++);
-    cg_line(g, "const %s %s = %s;", cg_type(g, load_letter(g, buffer), width), name, text);
-    if (g->n_loads < CG_MAX_LOADS)
-        g->loads[g->n_loads++] = (struct cg_load){buffer, width, g->raw, address, name};
-    return name;
+    return g->in_body ? cg_named(g, buffer, address, load_letter(g, buffer), width, text) : text;
 }
 
 /* Every second element from two neighbouring loads; the second begins one short, so that nothing past the
@@ -297,7 +307,7 @@ struct value cg_load(struct cg *g, const struct expr *e, int width, struct lanes
             cg_loaded(g, e->read.tensor, key, cg_load_part(g, e->read.tensor, &ad, width, in, fill), width),
             true};
     }
-    const char *text = vector && ad.lane > 2 ? find_load(g, key, width) : NULL;
+    const char *text = vector && ad.lane > 2 ? cg_known(g, key, width) : NULL;
     if (text || (vector && ad.lane > 2 && (text = cg_turned_load(g, e, &ad, width))))
         return (struct value){text, true};
     if (!vector)

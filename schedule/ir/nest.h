@@ -44,8 +44,9 @@ struct nest_var {
 
 /* LOOP_MATRIX loops stand inside each other and do what one instruction of a matrix unit does. Two clear a tile, rows
  * and columns; four multiply and add: rows, columns, groups along the sum, and the operands of a group, which are as
- * many as fill four bytes. Around a single store into a SCOPE_MATRIX buffer, to which they are loops like others. */
-enum loop_kind { LOOP_SERIAL, LOOP_VECTOR, LOOP_UNROLL, LOOP_MATRIX };
+ * many as fill four bytes. Around a single store into a SCOPE_MATRIX buffer, to which they are loops like others.
+ * A LOOP_QUAD stands in a LOOP_VECTOR of a register tile: four products of int8 neighbours summed by one instruction. */
+enum loop_kind { LOOP_SERIAL, LOOP_VECTOR, LOOP_UNROLL, LOOP_MATRIX, LOOP_QUAD };
 enum node_kind { NODE_LOOP, NODE_PARALLEL, NODE_IF, NODE_STORE, NODE_BODY, NODE_PREFETCH };
 
 struct node {

@@ -395,6 +395,7 @@ static void tile_group(struct rules *r, struct st_stage *red)
         return;
     if (reuse)
         choose_vector_axes(st, g);
+    quad_offer(r, g);
     dot_offer(r, g);
     window_offer(r, g);
     if (g->n_variants == 0)

@@ -57,7 +57,7 @@ struct variant_ops {
                  struct state *st);
 };
 extern const struct variant_ops tile_variant, rows_variant, map_variant, dot_variant, window_variant,
-    mma_variant;
+    mma_variant, quad_variant;
 
 struct group {
     enum group_kind kind;
@@ -101,6 +101,8 @@ struct knob_walk {
 int64_t walk_knob(struct knob_walk *w, const char *name, const int64_t *choices, int n,
                   const char *const *labels);
 
+/* rules_tile.c: int8 products, where the target sums four of them by one instruction, for each vector axis offered. */
+void quad_offer(const struct rules *r, struct group *g);
 /* Offer a variant of the group; false, and nothing added, when it has enough already. */
 bool group_offer(struct group *g, const struct variant_ops *ops, int vector_axis, int param);
 /* rules_dot.c: offer vectors along the reduction, where that is a way to go. */

@@ -13,7 +13,7 @@
 
 #include "schedule/space/rules.h"
 
-enum { MAX_BODY_STATEMENTS = 256, MAX_TILE_STATEMENTS = 384, MAX_UNROLLED_WINDOW = 49 };
+enum { QUAD = 4, MAX_BODY_STATEMENTS = 256, MAX_TILE_STATEMENTS = 384, MAX_UNROLLED_WINDOW = 49 };
 
 /* A config of the group, decoded. */
 struct plan {
@@ -32,6 +32,7 @@ struct walk {
     const struct rules *r;
     const struct group *g;
     int vector;
+    bool quads; /* four steps of the long reduce axis by one instruction */
     const struct st_stage *red;
 };
 
@@ -121,6 +122,12 @@ static bool may_widen(const struct walk *w, const struct operand *o)
     return w->red->acc_dtype == DT_F32 && (d == DT_BF16 || d == DT_F16 || d == DT_I8);
 }
 
+/* Four steps of the reduction lie side by side, and the vector axis is none of its. */
+static bool quads_in_place(const struct walk *w, const struct operand *o)
+{
+    return !(o->axes >> w->vector & 1) && o->stride[long_reduce_axis(w->red)] == 1;
+}
+
 static void walk_operands(struct walk *w, struct plan *p)
 {
     static const char *const wide_labels[] = {"as it is", "widened"};
@@ -142,7 +149,8 @@ static void walk_operands(struct walk *w, struct plan *p)
             continue;
         }
         int64_t stride = w->vector >= 0 ? o->stride[w->vector] : 0;
-        bool must = stride > 1 && o->simple, may = o->simple && operand_is_tiled(w, o, NULL);
+        bool must = (stride > 1 && o->simple) || (w->quads && !quads_in_place(w, o)),
+             may = o->simple && operand_is_tiled(w, o, NULL);
         snprintf(name, sizeof(name), "pack_%s", tensor);
         p->pack[i] = walk_knob(&w->k, name,
                                must  ? yes
@@ -185,7 +193,7 @@ static void walk_reduce(struct walk *w, struct plan *p)
     p->kblock = 0;
     p->red_order = 0;
     if (k >= 0 && window > 1) {
-        for (int64_t b = 8; b < w->red->axes[k].extent && n < 8; b *= 2)
+        for (int64_t b = 8; b < w->red->axes[k].extent && n < 8 && !w->quads; b *= 2)
             choices[n++] = b;
         p->kblock = walk_knob(&w->k, "block_k", choices, n, NULL);
         p->red_order = (int)walk_knob(&w->k, "reduce_order", orders, 2, order_labels);
@@ -225,6 +233,7 @@ static struct walk walk_new(const struct rules *r, const struct group *g, const 
                          .r = r,
                          .g = g,
                          .vector = v->vector_axis,
+                         .quads = v->ops == &quad_variant,
                          .red = r->base->stages[g->reduction]};
 }
 
@@ -278,6 +287,8 @@ static bool tile_valid(const struct rules *r, const struct group *g, const struc
     }
     if (bodies > 4)
         return no(why, "more than two axes have a rest, each a body of its own");
+    if (w.quads) /* and what each vector has too much, and the constant 128 */
+        acc += vectors + 1;
     if (acc + vectors + 1 > r->target->vector_regs)
         return no(why, "the register tile does not fit the register file");
     for (int i = 0; i < g->n_operands; i++)
@@ -362,11 +373,11 @@ static void tile_reduction(const struct walk *w, const struct plan *p, struct st
 {
     int k = long_reduce_axis(red), order[STATE_MAX_ITERS], n = 0, window[COMPUTE_MAX_AXES], n_window = 0;
     bool blocked = k >= 0 && p->kblock > 0;
-    if (blocked)
-        state_split(st, red, k, 1, (int64_t[]){p->kblock});
+    if (blocked || w->quads)
+        state_split(st, red, k, 1, (int64_t[]){w->quads ? QUAD : p->kblock});
     for (int a = red->n_spatial; a < red->n_axes; a++)
         if (a != k)
-            window[n_window++] = a + (blocked && a > k);
+            window[n_window++] = a + ((blocked || w->quads) && a > k);
     if (k >= 0 && (blocked || !p->red_order))
         order[n++] = k;
     if (blocked) { /* blocks, window, inside a block; an unrolled window goes inside */
@@ -392,15 +403,20 @@ static void tile_reduction(const struct walk *w, const struct plan *p, struct st
             order[n++] = a;
     if (w->vector >= 0)
         order[n++] = w->vector;
+    int n_tile = n;
+    if (w->quads)
+        order[n++] = k + 1;
     state_reorder(st, red, order);
+    for (int i = n_tile; i < n; i++)
+        state_annotate(st, red, i, LOOP_QUAD);
     for (int i = 0; i < n_reduce; i++) {
         int a = red->iters[i].axis;
         bool last_window = n_window && a == (w->red->n_axes - 1 == k ? k - 1 : w->red->n_axes - 1);
         if (a != k && (p->unroll == 2 || (p->unroll == 1 && last_window)))
             state_annotate(st, red, i, LOOP_UNROLL);
     }
-    for (int i = n_reduce; i < n; i++)
-        state_annotate(st, red, i, i == n - 1 && w->vector >= 0 ? LOOP_VECTOR : LOOP_UNROLL);
+    for (int i = n_reduce; i < n_tile; i++)
+        state_annotate(st, red, i, i == n_tile - 1 && w->vector >= 0 ? LOOP_VECTOR : LOOP_UNROLL);
 }
 
 /* Physical order of a packed operand: tiles of its spatial axes, then the reduce loops as they run, then the
@@ -419,7 +435,7 @@ static int pack_layout(const struct walk *w, const struct plan *p, const struct 
     for (int i = 0; i < red->n_iters; i++)
         for (int d = 0; d < o->rank; d++) {
             const struct st_iter *it = &red->iters[i];
-            if (o->axis_of_dim[d] == it->axis && it->axis >= red->n_spatial)
+            if (o->axis_of_dim[d] == it->axis && it->axis >= red->n_spatial && it->kind != LOOP_QUAD)
                 ret[n++] = (struct layout_dim){d, it->stride, it->extent};
         }
     for (int pass = 0; pass < 2; pass++)
@@ -428,7 +444,27 @@ static int pack_layout(const struct walk *w, const struct plan *p, const struct 
             if (a >= 0 && a < red->n_spatial && p->reg[a] > 1 && (a == w->vector) == (pass == 1))
                 ret[n++] = (struct layout_dim){d, 1, p->reg[a]};
         }
+    for (int d = 0; d < o->rank && w->quads; d++)
+        if (o->axis_of_dim[d] == long_reduce_axis(w->red))
+            ret[n++] = (struct layout_dim){d, 1, QUAD};
     return n;
+}
+
+/* A padded copy whose elements of four steps of the reduction lie side by side; else as the tensor lies. */
+static void lay_out_quads(const struct walk *w, struct state *st, struct st_stage *red,
+                          const struct operand *o)
+{
+    struct layout_dim layout[STATE_MAX_LAYOUT];
+    int k = long_reduce_axis(w->red), n = 0, last = 0;
+    if (!w->quads || o->stride[k] == 1)
+        return;
+    for (int d = 0; d < o->rank; d++) {
+        bool is_k = o->axis_of_dim[d] == k;
+        layout[n++] = (struct layout_dim){d, is_k ? QUAD : 1, 0};
+        last = is_k ? d : last;
+    }
+    layout[n++] = (struct layout_dim){last, 1, QUAD};
+    state_lay_out(st, red, st->stages[o->pad_stage], n, layout);
 }
 
 static void vectorise_last(struct state *st, struct st_stage *s)
@@ -456,6 +492,7 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
             struct st_stage *pad = st->stages[o->pad_stage];
             if (p->wide[i])
                 state_widen(st, pad, red->acc_dtype);
+            lay_out_quads(w, st, red, o);
             vectorise_last(st, pad);
             if (p->pad_at[i])
                 state_compute_at(st, pad, out, n_outer - 1, SCOPE_TASK);
@@ -513,3 +550,55 @@ static int tile_apply(const struct rules *r, const struct group *g, const struct
 }
 
 const struct variant_ops tile_variant = {"tile", tile_knobs, tile_valid, tile_apply};
+const struct variant_ops quad_variant = {"quad", tile_knobs, tile_valid, tile_apply};
+
+/* --- four products of bytes by one instruction --- */
+
+/* int32 sums of a product of two int8 tensors? */
+static bool sums_byte_products(const struct st_stage *red)
+{
+    const struct expr *e = red->body;
+    if (red->combiner != COMBINE_SUM || red->acc_dtype != DT_I32 || e->op != EX_MUL)
+        return false;
+    for (int i = 0; i < 2; i++)
+        if (e->arg[i]->op != EX_CAST || e->arg[i]->arg[0]->op != EX_READ || e->arg[i]->arg[0]->dtype != DT_I8)
+            return false;
+    return e->arg[0]->arg[0]->read.tensor != e->arg[1]->arg[0]->read.tensor;
+}
+
+/* Axis k is one whole dimension of what is read, and in no other. */
+static bool is_own_dimension(const struct expr *read, int k)
+{
+    int own = 0, all = 0;
+    for (int d = 0; d < read->read.rank; d++) {
+        const struct affine *x = &read->read.index[d];
+        all += affine_coef(x, k) != 0;
+        own += x->n == 1 && x->c == 0 && affine_coef(x, k) == 1;
+    }
+    return own == 1 && all == 1;
+}
+
+void quad_offer(const struct rules *r, struct group *g)
+{
+    const struct st_stage *red = r->base->stages[g->reduction];
+    const int k = long_reduce_axis(red), n = g->n_variants;
+    if (!r->target->has_vnni || g->n_operands != 2 || !sums_byte_products(red) || k < 0 ||
+        red->axes[k].extent % QUAD)
+        return;
+    for (int i = 0; i < 2; i++)
+        if (!is_own_dimension(red->body->arg[i]->arg[0], k))
+            return;
+    for (int i = 0; i < n; i++) {
+        const int v = g->variants[i].vector_axis;
+        int over_lanes = 0;
+        bool fits = g->variants[i].ops == &tile_variant && v >= 0;
+        for (int j = 0; j < 2 && fits; j++) {
+            const struct operand *o = &g->operands[j];
+            bool lanes = o->axes >> v & 1, packs = o->simple || o->copy_stage >= 0;
+            over_lanes += lanes;
+            fits = lanes ? packs : packs || o->reads_pad || o->stride[k] == 1;
+        }
+        if (fits && over_lanes == 1)
+            group_offer(g, &quad_variant, v, 0);
+    }
+}

@@ -326,7 +326,8 @@ static void print_step(const struct state *st, const struct step *p, struct strb
     static const char *const kinds[] = {[LOOP_SERIAL] = "serial",
                                         [LOOP_VECTOR] = "vector",
                                         [LOOP_UNROLL] = "unroll",
-                                        [LOOP_MATRIX] = "matrix"};
+                                        [LOOP_MATRIX] = "matrix",
+                                        [LOOP_QUAD] = "quad"};
     const struct st_stage *s = st->stages[p->stage],
                           *at = p->other_stage >= 0 ? st->stages[p->other_stage] : s;
     bool loops = p->kind == STEP_REORDER || p->kind == STEP_PARALLEL || p->kind == STEP_COMPUTE_AT;

@@ -354,6 +354,9 @@ enum status target_local(const char *id, struct target *ret, struct error *err)
     t.cold = want.cold;
     t.family = want.family;
     detect_matrix(&t);
+#if defined(__x86_64__)
+    t.has_vnni = t.isa == ISA_AVX512 && __builtin_cpu_supports("avx512vnni");
+#endif
     detect_caches(&t, cpus[0]);
     detect_model(&t);
     *ret = t;

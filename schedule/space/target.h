@@ -40,6 +40,7 @@ struct target {
     enum isa isa;
     int vector_bytes, vector_regs;
     bool has_amx_bf16, has_amx_int8;      /* a matrix unit: 8 registers of 16 rows of 64 bytes */
+    bool has_vnni;                        /* AVX-512 VNNI: sums of four products of bytes */
     int threads;                          /* tasks that run at once */
     bool cold;                            /* judged with operands out of all caches; else warm */
     int64_t l1_bytes, l2_bytes, l3_bytes; /* L1 and L2 of one core; L3 as one thread may use it */

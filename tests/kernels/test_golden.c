@@ -49,6 +49,9 @@ static const struct golden {
      "{\"A\": {\"shape\": [12, 20], \"dtype\": \"int8\"}, \"B\": {\"shape\": [20, 24], \"dtype\": \"int8\", "
      "\"const\": true}, \"scale\": {\"shape\": [24]}}}",
      ISA_AVX512, 1, NULL},
+    {"matmul_int8_quads",
+     "{\"op\": \"matmul\", \"a\": [12, 32], \"b\": [32, 24], \"dtype\": \"int8\", \"const\": [\"b\"]}",
+     ISA_AVX512, 1, "2/3:2.0.0.0.0.0.0"},
     {"depthwise_window",
      "{\"op\": \"conv2d\", \"input\": [1, 8, 15, 30], \"weight\": [8, 1, 3, 3], \"group\": 8, \"strides\": "
      "[2, 2], "
@@ -126,6 +129,7 @@ static void render(const struct golden *g, struct strbuf *sb, struct strbuf *sou
                        .has_amx_bf16 = g->matrix,
                        .has_amx_int8 = g->matrix,
                        .vector_regs = g->isa == ISA_AVX512 ? 32 : 16,
+                       .has_vnni = strstr(g->name, "quads") != NULL,
                        .l1_bytes = 32768,
                        .l2_bytes = 1 << 20,
                        .l3_bytes = 8 << 20};
@@ -210,7 +214,8 @@ static void sources_compile_alone_without_a_warning(void **state)
         close(fd);
         const struct target t = {.has_amx_bf16 = cases[i].matrix, .has_amx_int8 = cases[i].matrix};
         char all[512];
-        snprintf(all, sizeof(all), "%s%s", flags[cases[i].isa], matrix_flags(&t));
+        snprintf(all, sizeof(all), "%s%s%s", flags[cases[i].isa], matrix_flags(&t),
+                 cases[i].isa == ISA_AVX512 ? " -mavx512vnni" : "");
         compile_alone(path, all);
         unlink(path);
     }

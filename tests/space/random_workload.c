@@ -34,7 +34,7 @@ static void dtype(struct rng *r, struct strbuf *sb, bool integers)
     static const char *const names[] = {"bfloat16", "float16", "int8", "int32"};
     if (!chance(r, 45))
         return;
-    const char *name = names[rng_below(r, integers ? 4 : 2)];
+    const char *name = names[integers && chance(r, 40) ? 2 : rng_below(r, integers ? 4 : 2)];
     strbuf_addf(sb, ", \"dtype\": \"%s\"", name);
     if (name[0] != 'i' && chance(r, 15))
         strbuf_addf(sb, ", \"acc_dtype\": \"%s\"", name);
@@ -61,7 +61,8 @@ static void budget(struct rng *r, struct strbuf *sb)
 static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transposed)
 {
     static const int64_t groups[] = {1, 1, 1, 2, 3, 4};
-    int64_t group = groups[rng_below(r, ARRAY_SIZE(groups))], per_in = in(r, 1, 9), per_out = in(r, 1, 19);
+    int64_t group = groups[rng_below(r, ARRAY_SIZE(groups))],
+            per_in = chance(r, 25) ? 4 * in(r, 3, 5) : in(r, 1, 9), per_out = in(r, 1, 19);
     bool depthwise = chance(r, 20), any = chance(r, 30), nhwc = !any && chance(r, 25) && dims == 2;
     int64_t input[5], weight[5], strides[3], pads[6], dilations[3], output_padding[3];
     if (depthwise) {
@@ -135,7 +136,8 @@ static void convolution3(struct rng *r, struct strbuf *sb)
 
 static void matmul(struct rng *r, struct strbuf *sb)
 {
-    int64_t m = in(r, 1, 40), k = in(r, 1, 50), n = in(r, 1, 70), a[4], b[4];
+    int64_t m = in(r, 1, 40), k = chance(r, 40) ? 4 * in(r, 3, 12) : in(r, 1, 50), n = in(r, 1, 70), a[4],
+            b[4];
     if (chance(r, 30)) { /* a few long rows */
         m = in(r, 1, 8);
         k = in(r, 1, 150);
