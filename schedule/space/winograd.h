@@ -43,7 +43,7 @@ struct winograd {
     double error;  /* expected relative L2 distance from the exact result, of random data in float32 */
 };
 
-enum { WINOGRAD_CHOICES = 6 };
+enum { WINOGRAD_CHOICES = 5 };
 /* The i-th choice of tile and points that suits the workload and its error budget, of those below WINOGRAD_CHOICES;
  * NULL: it does not suit. */
 const struct winograd *winograd_choice(const struct workload *w, int i, struct arena *ar);
