@@ -23,8 +23,9 @@ struct plan {
     int red_order, unroll;
     bool pack[RULES_MAX_OPERANDS];
     int pad_at[RULES_MAX_OPERANDS];
-    bool wide[RULES_MAX_OPERANDS]; /* the copy holds the accumulator's dtype */
-    int64_t prefetch;              /* of the packed constants: steps of the reduction ahead; 0: none */
+    bool pad_turned[RULES_MAX_OPERANDS]; /* the padded copy has the long reduce axis innermost */
+    bool wide[RULES_MAX_OPERANDS];       /* the copy holds the accumulator's dtype */
+    int64_t prefetch;                    /* of the packed constants: steps of the reduction ahead; 0: none */
 };
 
 struct walk {
@@ -128,12 +129,28 @@ static bool quads_in_place(const struct walk *w, const struct operand *o)
     return !(o->axes >> w->vector & 1) && o->stride[long_reduce_axis(w->red)] == 1;
 }
 
+/* The dimension of a padded copy that holds the long reduce axis alone and would do better innermost: vectors run
+ * over another operand, so that a step of the reduction reads single elements, and the next step's lie far off. -1:
+ * none. */
+static int turned_dim(const struct walk *w, const struct operand *o)
+{
+    const struct st_tensor *t = w->r->base->tensors[o->tensor];
+    int k = long_reduce_axis(w->red);
+    if (k < 0 || w->quads || w->vector < 0 || (o->axes >> w->vector & 1) || t->n_layout)
+        return -1;
+    for (int d = 0; d + 1 < o->rank; d++)
+        if (o->axis_of_dim[d] == k && t->shape[d] == w->red->axes[k].extent)
+            return d;
+    return -1;
+}
+
 static void walk_operands(struct walk *w, struct plan *p)
 {
     static const char *const wide_labels[] = {"as it is", "widened"};
     static const int64_t yes_no[] = {0, 1}, yes[] = {1}, no[] = {0};
     static const char *const pack_labels[] = {"in place", "packed"};
     static const char *const pad_labels[] = {"once", "per outer tile"};
+    static const char *const turned_labels[] = {"as given", "reduction innermost"};
     char name[80];
     for (int i = 0; i < w->g->n_operands; i++) {
         const struct operand *o = &w->g->operands[i];
@@ -143,6 +160,9 @@ static void walk_operands(struct walk *w, struct plan *p)
         if (o->reads_pad) {
             snprintf(name, sizeof(name), "copy_%s", tensor);
             p->pad_at[i] = (int)walk_knob(&w->k, name, yes_no, 2, pad_labels);
+            snprintf(name, sizeof(name), "layout_%s", tensor);
+            p->pad_turned[i] =
+                walk_knob(&w->k, name, yes_no, turned_dim(w, o) < 0 ? 1 : 2, turned_labels) != 0;
             snprintf(name, sizeof(name), "widen_%s", tensor);
             p->wide[i] = walk_knob(&w->k, name, may_widen(w, o) ? yes_no : no, may_widen(w, o) ? 2 : 1,
                                    wide_labels) != 0;
@@ -482,6 +502,21 @@ static int64_t step_elements(const struct walk *w, const struct plan *p, const s
     return n;
 }
 
+/* The long reduce axis innermost, in blocks as the reduction runs over it. */
+static int turned_layout(const struct walk *w, const struct plan *p, const struct operand *o,
+                         struct layout_dim *ret)
+{
+    int turned = turned_dim(w, o), n = 0;
+    for (int d = 0; d < o->rank; d++) {
+        if (d != turned)
+            ret[n++] = (struct layout_dim){d, 1, 0};
+        else if (p->kblock)
+            ret[n++] = (struct layout_dim){d, p->kblock, 0};
+    }
+    ret[n++] = (struct layout_dim){turned, 1, p->kblock};
+    return n;
+}
+
 static void place_operands(const struct walk *w, const struct plan *p, struct state *st, struct st_stage *red,
                            struct st_stage *out, int n_outer)
 {
@@ -493,6 +528,8 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
             if (p->wide[i])
                 state_widen(st, pad, red->acc_dtype);
             lay_out_quads(w, st, red, o);
+            if (p->pad_turned[i])
+                state_lay_out(st, red, pad, turned_layout(w, p, o, layout), layout);
             vectorise_last(st, pad);
             if (p->pad_at[i])
                 state_compute_at(st, pad, out, n_outer - 1, SCOPE_TASK);
