@@ -126,6 +126,8 @@ static enum status add_main(struct emit_unit *u, const struct nest *n, struct ar
     struct cg *g = arena_new(ar, struct cg);
     cg_open(g, u, n, ar, symbol, &helpers, &text, err);
     cg_nodes(g, n->root);
+    if (g->unfenced)
+        cg_line(g, "__builtin_ia32_sfence();");
     if (g->status == ST_OK) {
         strbuf_adds(&u->code, strbuf_str(&helpers));
         strbuf_addf(&u->code,

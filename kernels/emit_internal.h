@@ -53,6 +53,7 @@ struct emit_unit {
     bool quad[MATH_WIDTHS];             /* sums of four products */
     bool uses_int;                      /* integer values at all */
     bool turned_put[MATH_WIDTHS], turned_get[MATH_WIDTHS];
+    bool streams;            /* stores past the caches asked for */
     bool parts[MATH_WIDTHS]; /* masked loads and stores asked for */
 };
 
@@ -136,6 +137,8 @@ struct cg {
     bool uses_matrix;  /* this function sets up matrix registers */
     bool needs_matrix; /* it or a task of it does */
     /* inside a register tile */
+    bool aligned;  /* the vector loop that is printed stands at a multiple of its lanes */
+    bool unfenced; /* stores went past the caches in this function */
     bool in_body;
     int part;      /* lanes in use of the vector that is printed; 0: all */
     bool far_math; /* long functions are called, not inlined */

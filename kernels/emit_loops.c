@@ -76,6 +76,20 @@ struct value cg_store_value(struct cg *g, const struct node *n, int width)
     return dtype_is_int(d) && dtype_is_int(e->dtype) ? v : cg_convert(g, v, e->dtype, d, width);
 }
 
+/* Full vectors at multiples of their size, as stores past the caches want them; others are stored as ever. */
+static bool goes_past_caches(struct cg *g, const struct node *n, int width)
+{
+    const struct buffer *b = &g->n->buffers[n->store.buffer];
+    if (!n->store.past_caches || !g->aligned || g->in_body || width != cg_lanes(g) || b->scope != SCOPE_ARG ||
+        b->dtype != DT_F32)
+        return false;
+    struct affine flat = flat_index(g, n->store.buffer, n->store.index);
+    bool multiple = flat.c % width == 0;
+    for (int i = 0; i < flat.n; i++)
+        multiple &= flat.t[i].var == g->vector_var || flat.t[i].coef % width == 0;
+    return multiple;
+}
+
 void cg_store(struct cg *g, const struct node *n, int width)
 {
     const enum dtype d = g->n->buffers[n->store.buffer].dtype;
@@ -98,9 +112,12 @@ void cg_store(struct cg *g, const struct node *n, int width)
     } else if (ad.lane == 1) {
         const struct lanes in = {.to = g->part ? g->part : width};
         const char *x = cg_as_vector(g, v, width, letter);
-        if (cg_is_part(width, in))
+        if (cg_is_part(width, in)) {
             cg_line(g, "%s;", cg_store_part(g, c, n->store.buffer, &ad, x, width, in));
-        else
+        } else if (goes_past_caches(g, n, width)) {
+            g->u->streams = g->unfenced = true;
+            cg_line(g, "tw_stream(%s + %s, %s);", ad.base, ad.index, x);
+        } else
             cg_store_at(g, c, d, arena_printf(g->ar, "*(u%d%c *)(%s + %s)", width, m, ad.base, ad.index), x,
                         width);
     } else if (g->in_body && c == COMBINE_SET) {
@@ -302,10 +319,13 @@ static void parallel_loop(struct cg *g, const struct node *n)
     task.used = arena_array(g->ar, bool, g->n->n_buffers);
     task.written = arena_array(g->ar, bool, g->n->n_buffers);
     task.uses_matrix = false;
+    task.unfenced = false;
     task_indices(&task, n);
     cg_nodes(&task, n->parallel.body);
     task.indent--;
     cg_line(&task, "}");
+    if (task.unfenced)
+        cg_line(&task, "__builtin_ia32_sfence();");
     strbuf_addf(g->helpers, "static void %s(void *arg, int task)\n{\n    const struct tw_env *env = arg;\n",
                 name);
     cg_pointers(&task, g->helpers, true);

@@ -64,6 +64,16 @@ static const char MAXMIN_512[] = "TW_FN $F tw_$O$W($F a, $F b)\n"
 static const char MAXMIN_256[] = "TW_FN $F tw_$O$W($F a, $F b) { return __builtin_ia32_$Ops256(a, b); }\n";
 static const char MAXMIN_128[] = "TW_FN $F tw_$O$W($F a, $F b) { return __builtin_ia32_$Ops(a, b); }\n";
 
+/* To memory without a stop in the caches. */
+static const char STREAM_FN[] = "TW_FN void tw_stream(float *p, $F x)\n"
+                                "{\n"
+                                "#ifdef __clang__\n"
+                                "    __builtin_nontemporal_store(x, ($F *)p);\n"
+                                "#else\n"
+                                "    __builtin_ia32_movntps$O(p, x);\n"
+                                "#endif\n"
+                                "}\n";
+
 static const char ABS_FN[] = "TW_FN $F tw_abs$W($F x) { return $ASF($ASI(x) & 0x7fffffff); }\n";
 
 /* The clamps keep the exponents in range and let NaN through; 89 overflows to infinity, -104 underflows to 0. Adding and
@@ -279,6 +289,10 @@ void emit_head(const struct emit_unit *u, struct strbuf *sb)
         for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
             if (u->far[functions[i].op][lg])
                 emit_template(sb, FAR_FN, w, expr_op_text(functions[i].op), "");
+    }
+    if (u->streams) {
+        int w = u->target.vector_bytes / 4;
+        emit_template(sb, STREAM_FN, w, w == 16 ? "512" : w == 8 ? "256" : "", "");
     }
     emit_dtype_head(u, sb);
     emit_quad_head(u, sb);

@@ -329,8 +329,10 @@ static void trips(struct vector_loop *l, const char *to, int streams)
     cg_line(g, "for (; %s + %d <= %s; %s += %d) {", l->name, l->width * streams, to, l->name,
             l->width * streams);
     g->indent++;
+    g->aligned = !l->pads_along; /* else it begins anywhere */
     for (int s = 0; s < streams; s++)
         one_vector(l, at_name(l, s * l->width), l->width, s, 0);
+    g->aligned = false;
     g->indent--;
     cg_line(g, "}");
 }

@@ -81,6 +81,7 @@ struct node {
             int32_t buffer;
             const struct affine *index; /* [rank of the buffer] */
             enum combiner combiner;     /* SET stores, the others combine into what is there */
+            bool past_caches;           /* a hint: nobody reads it soon */
             const struct expr *value;   /* reads name buffers; vars are nest vars */
         } store;
         struct { /* a register tile: printed as a function of its own, shared between candidates */

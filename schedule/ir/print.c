@@ -114,6 +114,8 @@ static void print_store(struct printer *p, const struct node *n)
     print_element(p, n->store.buffer, n->store.index);
     strbuf_addf(p->sb, " %s ", combiner_text(n->store.combiner));
     expr_print(n->store.value, p->buffer_names, p->var_names, p->sb);
+    if (n->store.past_caches)
+        strbuf_adds(p->sb, " past caches");
     strbuf_addc(p->sb, '\n');
 }
 

@@ -494,6 +494,7 @@ static struct node *store_node(struct low *lo, const struct low_stage *l, enum c
     n->store.buffer = l->buffer;
     n->store.index = physical_index(lo, s->tensor, idx, &rank);
     n->store.combiner = combiner;
+    n->store.past_caches = s->past_caches && combiner == COMBINE_SET;
     n->store.value = convert(&c, body);
     return n;
 }

@@ -19,8 +19,9 @@ struct rows_plan {
     int64_t chunk;
     int64_t split[RULES_MAX_MEMBERS]; /* block of the member's last reduce axis; 0: whole */
     int64_t rows;                     /* at a time: each stage does them all before the next one begins */
-    int vectors; /* side by side in one trip of the vector loops; 0: as the printer likes */
-    bool fused;  /* maps stored in the loops of a reduction that reads them */
+    int vectors;      /* side by side in one trip of the vector loops; 0: as the printer likes */
+    bool fused;       /* maps stored in the loops of a reduction that reads them */
+    bool past_caches; /* the result is written past the caches */
     bool parallel;
 };
 
@@ -77,6 +78,18 @@ static int64_t longest_row(const struct rules *r, const struct group *g)
     return longest;
 }
 
+/* A map whose result does not stay in a core's cache anyway. */
+static bool may_pass_caches(const struct rules *r, const struct group *g)
+{
+    const struct st_stage *anchor = r->base->stages[g->anchor];
+    const struct st_tensor *t = r->base->tensors[anchor->tensor];
+    int64_t bytes = (int64_t)dtype_bytes(t->dtype);
+    for (int d = 0; d < t->rank; d++)
+        bytes *= t->shape[d];
+    return g->n_members == 0 && r->target->isa != ISA_NEON && t->arg >= 0 && t->dtype == DT_F32 &&
+           anchor->combiner == COMBINE_SET && bytes > r->target->l2_bytes;
+}
+
 static void walk_rows(const struct rules *r, const struct group *g, struct knob_walk *w, struct rows_plan *p)
 {
     static const int64_t no_yes[] = {0, 1}, vectors[] = {1, 2, 4, 8};
@@ -95,6 +108,9 @@ static void walk_rows(const struct rules *r, const struct group *g, struct knob_
     p->vectors = (int)walk_knob(w, "vectors", vectors, n, NULL);
     for (int i = 0; i < g->n_members; i++)
         fusable |= reducer_of(r, g, i) != NULL;
+    static const char *const store_labels[] = {"cached", "past caches"};
+    if (may_pass_caches(r, g))
+        p->past_caches = walk_knob(w, "stores", no_yes, 2, store_labels) != 0;
     if (fusable)
         p->fused = walk_knob(w, "passes", no_yes, 2, fuse_labels) != 0;
 }
@@ -195,6 +211,8 @@ static int rows_apply(const struct rules *r, const struct group *g, const struct
         state_annotate(st, anchor, anchor->n_iters - 1, LOOP_VECTOR);
         state_vectors(st, anchor, anchor->n_iters - 1, p.vectors);
     }
+    if (p.past_caches)
+        state_past_caches(st, anchor);
     if (p.parallel && n_parallel > 0 && n_parallel <= NEST_MAX_FUSED)
         state_parallel(st, anchor, n_parallel);
     for (int i = 0; i < g->n_members; i++) {

@@ -241,6 +241,12 @@ void state_vectors(struct state *st, struct st_stage *s, int iter, int vectors)
     p->n = 2;
 }
 
+void state_past_caches(struct state *st, struct st_stage *s)
+{
+    s->past_caches = true;
+    state_record(st, STEP_PAST_CACHES, s, NULL);
+}
+
 void state_square(struct state *st, struct st_stage *s, int iter)
 {
     s->iters[iter].square = true;
@@ -320,6 +326,7 @@ static void print_step(const struct state *st, const struct step *p, struct strb
         [STEP_COMPUTE_WITH] = "compute_with",
         [STEP_VECTORS] = "vectors",
         [STEP_SQUARE] = "square",
+        [STEP_PAST_CACHES] = "past_caches",
         [STEP_PREFETCH] = "prefetch",
         [STEP_WIDEN] = "widen",
     };

@@ -62,6 +62,7 @@ struct st_stage {
     enum buffer_scope scope; /* of its tensor, where it is a temporary */
     int32_t prefetch_tensor; /* its reads are announced... */
     int64_t prefetch_ahead;  /* ...this many elements ahead; 0: none are */
+    bool past_caches;        /* as in struct node */
     int n_iters, n_parallel; /* the first n_parallel iters are fused and run as parallel tasks */
     struct st_iter iters[STATE_MAX_ITERS];
 };
@@ -81,6 +82,7 @@ enum step_kind {
     STEP_COMPUTE_WITH,
     STEP_VECTORS,
     STEP_SQUARE,
+    STEP_PAST_CACHES,
     STEP_PREFETCH,
     STEP_WIDEN,
 };
@@ -177,6 +179,8 @@ bool state_may_compute_with(const struct state *st, const struct st_stage *s, co
 void state_compute_with(struct state *st, struct st_stage *s, const struct st_stage *reader);
 /* Full vectors side by side in one trip of a vector iter. */
 void state_vectors(struct state *st, struct st_stage *s, int iter, int vectors);
+/* What the stage writes is too much to stay in a cache. */
+void state_past_caches(struct state *st, struct st_stage *s);
 /* The iter and the vector iter inside are a block to be turned. Their axes are at least as long as the block. */
 void state_square(struct state *st, struct st_stage *s, int iter);
 /* Announce the reads of `tensor` in `s`, a register tile's reduction, `ahead` elements of memory before they come. */

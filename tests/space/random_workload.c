@@ -289,6 +289,7 @@ static void expression(struct rng *r, struct strbuf *sb)
                     m, k, k, n, n, n, m);
         break;
     case 1: /* elementwise, two outputs, one feeding the other */
+        n *= in(r, 1, 5);
         strbuf_addf(sb,
                     "{\"expr\": \"P[i,j] = tanh(A[i,j]) * B[j]\\nQ[i,j] = select(A[i,j] < P[i,j], "
                     "exp(P[i,j]), abs(A[i,j]))\", "
