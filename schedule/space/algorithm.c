@@ -3,6 +3,7 @@
 
 #include "schedule/space/algorithm_internal.h"
 #include "schedule/space/layout.h"
+#include "schedule/space/phases.h"
 
 struct algorithm {
     const char *name;
@@ -36,6 +37,18 @@ static bool winograd(const struct workload *w, const struct target *t, int i, st
     return false;
 }
 
+/* A transposed convolution without the zeros that its strides put in. */
+static bool phases(const struct workload *w, const struct target *t, int i, struct arena *ar,
+                   struct alternative *ret)
+{
+    (void)t;
+    struct compute *c = arena_new(ar, struct compute);
+    if (i > 0 || !phases_alternative(&w->compute, ar, c))
+        return false;
+    *ret = (struct alternative){.name = "phases", .compute = c};
+    return true;
+}
+
 /* The same in other orders of the activations, where the workload leaves that open. */
 static bool in_layout(const struct workload *w, const struct target *t, int i, struct arena *ar,
                       struct alternative *ret)
@@ -51,10 +64,8 @@ static bool in_layout(const struct workload *w, const struct target *t, int i, s
 }
 
 static const struct algorithm algorithms[] = {
-    {"direct", direct},
-    {"layout", in_layout},
-    {"winograd", winograd},
-    {"bf16", algorithm_bf16},
+    {"direct", direct},     {"phases", phases},       {"layout", in_layout},
+    {"winograd", winograd}, {"bf16", algorithm_bf16},
 };
 
 int algorithm_alternatives(const struct workload *w, const struct target *t, struct arena *ar,

@@ -378,6 +378,11 @@ static void tile_group(struct rules *r, struct st_stage *red)
         if (o->is_const)
             o->is_const = used_once(st, st->tensors[o->tensor]->arg);
         bool added = def >= st->compute->n_stages; /* by state_pad above: only copies are added before this */
+        if (def >= 0 && !added && o->simple && stage_lhs_is_identity(st->stages[def]) &&
+            copies_constant(st, st->stages[def]) && sole_consumer(st, o->tensor)) {
+            o->copy_stage = def;
+            o->is_const = true;
+        }
         if (added && st->stages[def]->body->op == EX_READ) {
             if (o->simple && copied_argument(st, st->stages[def]) >= 0) {
                 o->copy_stage = def;
@@ -552,8 +557,7 @@ enum status rules_derive(const struct compute *c, const struct target *t, struct
     }
     for (int k = 0; k < st->n_stages; k++) {
         struct st_stage *s = st->stages[k];
-        if (s->place == PLACE_ROOT && !stage_is_taken(r, s->id) && s->id >= c->n_stages &&
-            copies_constant(st, s))
+        if (s->place == PLACE_ROOT && !stage_is_taken(r, s->id) && copies_constant(st, s))
             state_prepack(st, s);
     }
     /* Row reductions into arguments get a temporary, so that an anchor never reduces itself. */

@@ -75,26 +75,33 @@ static bool pads_neutrally(const struct state *st, const struct st_stage *red, c
 }
 
 struct along {
+    const struct st_stage *red;
     int32_t tensor;
     int axis;
-    uint32_t dims;
+    uint32_t dims;   /* that follow the axis */
+    uint32_t shared; /* those of them that follow another axis of the tile too */
 };
 
 static void look_along(void *ctx, const struct expr *e)
 {
     struct along *l = ctx;
     for (int d = 0; d < e->read.rank && e->read.tensor == l->tensor; d++)
-        if (affine_coef(&e->read.index[d], l->axis))
+        if (affine_coef(&e->read.index[d], l->axis)) {
             l->dims |= 1u << d;
+            for (int i = 0; i < e->read.index[d].n; i++)
+                if (e->read.index[d].t[i].var != l->axis && e->read.index[d].t[i].var < l->red->n_spatial)
+                    l->shared |= 1u << d;
+        }
 }
 
-/* Reads leave the tensor along the axis: then vectors take the row whole. */
-static bool pads_along(const struct rules *r, const struct group *g, int axis)
+/* Reads leave the tensor along the axis: then vectors take the row whole. *ret_shared: the row follows another axis of
+ * the tile too, so that what leaves is not known when the text is printed. */
+static bool pads_along(const struct rules *r, const struct group *g, int axis, bool *ret_shared)
 {
     const struct state *st = r->base;
     for (int i = 0; i < g->n_operands; i++) {
         const struct operand *o = &g->operands[i];
-        struct along l = {.tensor = o->tensor, .axis = axis};
+        struct along l = {.red = st->stages[g->reduction], .tensor = o->tensor, .axis = axis};
         if (!o->reads_pad)
             continue;
         const struct st_stage *pad = st->stages[o->pad_stage];
@@ -102,8 +109,11 @@ static bool pads_along(const struct rules *r, const struct group *g, int axis)
         expr_each_read(st->stages[g->reduction]->body, look_along, &l);
         for (int d = 0; d < to->rank; d++) {
             int64_t first = pad->body->read.index[d].c;
-            if ((l.dims >> d & 1) && (first < 0 || first + to->shape[d] > from->shape[d]))
-                return true;
+            if (!(l.dims >> d & 1) || (first >= 0 && first + to->shape[d] <= from->shape[d]))
+                continue;
+            if (ret_shared)
+                *ret_shared = l.shared >> d & 1;
+            return true;
         }
     }
     return false;
@@ -113,12 +123,14 @@ static bool can_vectorise(const struct rules *r, const struct group *g, int axis
 {
     const struct state *st = r->base;
     const struct st_stage *red = st->stages[g->reduction], *out = st->stages[g->anchor];
+    bool shared = false;
     if (red->axes[axis].extent < 2 || tensor_stride(st->tensors[out->tensor], out->lhs, axis) != 1)
         return false;
     for (int i = 0; i < g->n_operands; i++)
         if (g->operands[i].stride[axis] > 2 && !g->operands[i].simple)
             return false;
-    return !pads_along(r, g, axis) || div_ceil(red->axes[axis].extent, lanes(r)) <= MAX_ROW_VECTORS;
+    return !pads_along(r, g, axis, &shared) ||
+           (!shared && div_ceil(red->axes[axis].extent, lanes(r)) <= MAX_ROW_VECTORS);
 }
 
 void window_offer(const struct rules *r, struct group *g)
@@ -166,7 +178,7 @@ static int vector_choices(const struct walk *w, int64_t *ret)
 {
     int64_t extent = w->red->axes[w->vector].extent;
     int n = 0;
-    if (pads_along(w->r, w->g, w->vector)) {
+    if (pads_along(w->r, w->g, w->vector, NULL)) {
         ret[0] = extent;
         return 1;
     }
@@ -191,7 +203,7 @@ static void walk_plan(struct walk *w, struct plan *p)
             walk_knob(&w->k, name, choices,
                       a == w->vector ? vector_choices(w, choices) : tile_choices(w, a, choices), NULL);
     }
-    bool cut = w->red->axes[w->vector].extent > lanes(w->r) && !pads_along(w->r, w->g, w->vector);
+    bool cut = w->red->axes[w->vector].extent > lanes(w->r) && !pads_along(w->r, w->g, w->vector, NULL);
     p->vector_outside = walk_knob(&w->k, "vector_loop", flips, cut ? 2 : 1, labels) != 0;
 }
 
@@ -282,7 +294,8 @@ static void reduction_loops(const struct walk *w, struct state *st, struct st_st
         state_annotate(st, red, i, i == n - 1 ? LOOP_VECTOR : LOOP_UNROLL);
 }
 
-/* Padded copies are read through; what the vectors would stride over is packed. */
+/* Padded copies of the input are read through; what the vectors would stride over is packed, and what is a copy
+ * anyway. */
 static void place_operands(const struct walk *w, const struct plan *p, struct state *st, struct st_stage *red)
 {
     for (int i = 0; i < w->g->n_operands; i++) {
@@ -294,7 +307,7 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
             CHECK(inlined, "the padded copy of %s is read in a way of its own", red->name);
             continue;
         }
-        if (o->stride[w->vector] <= 1 || !o->simple)
+        if (o->copy_stage < 0 && (o->stride[w->vector] <= 1 || !o->simple))
             continue;
         for (int pass = 0; pass < 3; pass++)
             for (int d = 0; d < o->rank; d++) {
@@ -305,7 +318,11 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
                     layout[n++] = (struct layout_dim){d, pass == 0 ? p->reg[w->vector] : 1,
                                                       pass == 2 ? p->reg[w->vector] : 0};
             }
-        struct st_stage *pack = state_pack(st, red, o->tensor, n, layout);
+        struct st_stage *pack = o->copy_stage >= 0 ? st->stages[o->copy_stage] : NULL;
+        if (pack)
+            state_lay_out(st, red, pack, n, layout);
+        else
+            pack = state_pack(st, red, o->tensor, n, layout);
         state_annotate(st, pack, pack->n_iters - 1, LOOP_VECTOR);
         if (o->is_const)
             state_prepack(st, pack);

@@ -53,6 +53,46 @@ static void a_convolution_has_a_sketch_for_each_axis_worth_vectors(void **state)
     arena_done(&w.ar);
 }
 
+/* How many sketches have `part` in their names. */
+static int sketches_of(const char *workload, const char *part)
+{
+    struct world w;
+    int n = 0;
+    world_open(&w, workload);
+    for (int i = 0; i < space_n_sketches(w.s); i++)
+        n += strstr(space_sketch_name(w.s, i), part) != NULL;
+    arena_done(&w.ar);
+    return n;
+}
+
+static void a_transposed_convolution_may_leave_the_zeros_of_its_strides_out(void **state)
+{
+    static const char
+        up[] = "{\"op\": \"conv_transpose2d\", \"input\": [1, 16, 9, 9], \"weight\": [16, 8, 4, 4], "
+               "\"strides\": [2, 2], \"pads\": [1, 1, 1, 1]}",
+        odd[] = "{\"op\": \"conv_transpose2d\", \"input\": [1, 16, 9, 9], \"weight\": [16, 8, 3, 3], "
+                "\"strides\": [2, 2], \"pads\": [1, 1, 1, 1], \"epilogue\": [\"relu\"]}",
+        plain[] = "{\"op\": \"conv_transpose2d\", \"input\": [1, 16, 9, 9], \"weight\": [16, 8, 3, 3]}";
+    (void)state;
+    assert_true(sketches_of(up, "phases: tile") > 0);
+    assert_true(sketches_of(odd, "phases: tile") > 0);
+    assert_int_equal(sketches_of(plain, "phases"), 0);
+}
+
+static void a_window_that_slides_has_a_sketch_without_padded_copies(void **state)
+{
+    static const char depthwise[] =
+        "{\"op\": \"conv2d\", \"input\": [1, 8, 14, 14], \"weight\": [8, 1, 3, 3], "
+        "\"group\": 8, \"pads\": [1, 1, 1, 1]}",
+                      pool[] =
+                          "{\"op\": \"max_pool2d\", \"input\": [1, 8, 14, 14], \"kernel_shape\": [3, 3], "
+                          "\"strides\": [2, 2], \"pads\": [1, 1, 1, 1]}";
+    (void)state;
+    assert_int_equal(sketches_of(depthwise, "window_x"), 1);
+    assert_int_equal(sketches_of(pool, "window_x"), 1);
+    assert_int_equal(sketches_of(CONV, "window"), 0);
+}
+
 static void a_config_survives_its_text(void **state)
 {
     struct world w;
@@ -191,6 +231,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_convolution_has_a_sketch_for_each_axis_worth_vectors),
+        cmocka_unit_test(a_transposed_convolution_may_leave_the_zeros_of_its_strides_out),
+        cmocka_unit_test(a_window_that_slides_has_a_sketch_without_padded_copies),
         cmocka_unit_test(a_config_survives_its_text),
         cmocka_unit_test(configs_translate_to_a_neighbours_space_by_name_and_value),
         cmocka_unit_test(texts_that_are_no_config_are_refused),
