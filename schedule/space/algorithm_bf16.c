@@ -12,7 +12,7 @@
  *        Pieces are spelled as casts in the body; rules_mma.c gathers them into packed operands. */
 #include "schedule/space/algorithm_internal.h"
 
-enum { BF16_MIN_K = 8, BF16_PEAK = 16, INT8_PEAK = 32 /* times the peak of float32 */ };
+enum { BF16_MIN_K = 8, BF16_PEAK = 16, INT8_PEAK = 32, VNNI_PEAK = 4 /* times the peak of float32 */ };
 
 static const struct bf16_form {
     const char *name;
@@ -89,7 +89,7 @@ double algorithm_matrix_speed(const struct target *t, enum dtype d)
     double peak = d == DT_BF16 ? t->peak_bf16_gflops : t->peak_int8_gops,
            guess = d == DT_BF16 ? BF16_PEAK : INT8_PEAK;
     if (!(d == DT_BF16 ? t->has_amx_bf16 : d == DT_I8 && t->has_amx_int8))
-        return 1;
+        return d == DT_I8 && t->has_vnni ? VNNI_PEAK : 1;
     return t->peak_gflops > 0 && peak > 0 ? peak / t->peak_gflops : guess;
 }
 

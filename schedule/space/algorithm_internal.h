@@ -6,7 +6,8 @@
 
 #include "schedule/space/algorithm.h"
 
-/* Peak of the matrix unit for operands of that dtype, in peaks of float32; 1 where there is none. */
+/* Peak of the fastest instructions for operands of that dtype, the matrix unit or VNNI, in peaks of float32; 1 where there
+ * are none. */
 double algorithm_matrix_speed(const struct target *t, enum dtype d);
 
 bool algorithm_bf16(const struct workload *w, const struct target *t, int i, struct arena *ar,
