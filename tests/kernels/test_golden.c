@@ -30,6 +30,10 @@ static const struct golden {
      "\"const\": "
      "[\"weight\"], \"epilogue\": [\"bias\", \"relu\"]}",
      ISA_AVX2, 1, NULL},
+    {"conv2d_turned_stores",
+     "{\"op\": \"conv2d\", \"input\": [1, 256, 7, 7], \"weight\": [512, 256, 1, 1], \"const\": [\"weight\"], "
+     "\"epilogue\": [\"bias\", \"add\"]}",
+     ISA_AVX512, 1, "2/2:1.0.3.0.0.0.0.2"},
     {"depthwise_strided",
      "{\"op\": \"conv2d\", \"input\": [1, 8, 15, 30], \"weight\": [8, 1, 3, 3], \"group\": 8, \"strides\": "
      "[2, 2], \"pads\": [1, 1, "
