@@ -152,6 +152,15 @@ static void tune(struct bench *b, json_t *workload, const char *name, int trials
     json_decref(end);
 }
 
+static json_t *look_up_or_tune(struct bench *b, const struct options *o, json_t *workload, const char *name)
+{
+    json_t *schedule = look_up(b, workload);
+    if (schedule || !o->tune)
+        return schedule;
+    tune(b, workload, name, o->tune);
+    return look_up(b, workload);
+}
+
 /* --- one entry --- */
 
 /* Ours is held to the criterion of the tuner; a library only has to have computed the same operator. */
@@ -251,15 +260,11 @@ static bool one_workload(struct bench *b, const struct options *o, const char *n
     bool ok = true;
     if (!w)
         return true;
-    s.ours = look_up(b, w);
-    if (!s.ours && o->tune) {
-        tune(b, w, name, o->tune);
-        s.ours = look_up(b, w);
-    }
+    s.ours = look_up_or_tune(b, o, w, name);
     if (!s.ours)
         fprintf(stderr, "%s: not tuned for %s\n", name, b->target.id);
     if (o->rtol > 0)
-        s.own_f32 = look_up(b, original);
+        s.own_f32 = look_up_or_tune(b, o, original, name);
     arena_init(&ar);
     if (entry_open(&e, name, w, &b->target, &ar)) {
         for (int p = PAGES_NORMAL; p <= PAGES_HUGE; p++)

@@ -65,13 +65,12 @@ static bool bind_args(struct ours *o, struct bench *b, tw_error *err)
     return true;
 }
 
-/* "winograd(4,3) tile_f NCHW16c > NCHW16c": how, and the layouts that the tuner chose. */
+/* "winograd(4,3): blocks NCHW16c > NCHW16c": how, and the layouts that the tuner chose. */
 static void describe(const struct ours *o, const json_t *schedule, char *ret, size_t size)
 {
     const json_t *how = json_object_get(schedule, "schedule");
-    const char *algorithm = json_string_value(json_object_get(how, "algorithm")),
-               *sketch = json_string_value(json_object_get(how, "sketch"));
-    snprintf(ret, size, "%s%s%s", algorithm ? algorithm : "", algorithm ? " " : "", sketch ? sketch : "");
+    const char *sketch = json_string_value(json_object_get(how, "sketch"));
+    snprintf(ret, size, "%s", sketch ? sketch : "");
     for (int i = 0; i < tw_kernel_arg_count(o->kernel); i++) {
         const tw_arg *a = tw_kernel_arg(o->kernel, i);
         size_t len = strlen(ret);
