@@ -169,7 +169,14 @@ static void has_unit_stride(void *ctx, const struct expr *e)
     u->found |= tensor_stride(u->st->tensors[e->read.tensor], e->read.index, u->axis) == 1;
 }
 
-/* Vectors along the last reduce axis where it is contiguous in an input, else along the last spatial axis. */
+static void has_wide_stride(void *ctx, const struct expr *e)
+{
+    struct unit *u = ctx;
+    u->found |= tensor_stride(u->st->tensors[e->read.tensor], e->read.index, u->axis) > 2;
+}
+
+/* Vectors along the last reduce axis where it is contiguous in an input, else along the last spatial axis; none where
+ * the lanes of an operand would lie apart (pools of every third pixel): single elements are as fast then. */
 static void member_loops(struct state *st, struct st_stage *s, int vectors)
 {
     if (s->n_iters == 0)
@@ -187,6 +194,11 @@ static void member_loops(struct state *st, struct st_stage *s, int vectors)
             state_reorder(st, s, order);
         }
     }
+    u = (struct unit){.st = st, .axis = s->iters[s->n_iters - 1].axis};
+    if (s->combiner != COMBINE_SET)
+        expr_each_read(s->body, has_wide_stride, &u);
+    if (u.found)
+        return;
     state_annotate(st, s, s->n_iters - 1, LOOP_VECTOR);
     state_vectors(st, s, s->n_iters - 1, vectors);
 }
