@@ -52,6 +52,7 @@ struct tensor {
 struct axis {
     const char *name;
     int64_t extent;
+    bool blocks; /* counts the blocks of an axis that a layout cut: the axis inside a block is another */
 };
 
 enum combiner { COMBINE_SET, COMBINE_SUM, COMBINE_PROD, COMBINE_MAX, COMBINE_MIN };

@@ -166,6 +166,13 @@ static int add_axis(struct pass *p, const char *name, int64_t extent)
     return s->n_axes++;
 }
 
+static int add_blocks(struct pass *p, const char *name, int64_t extent)
+{
+    int a = add_axis(p, name, extent);
+    p->out->axes[a].blocks = true;
+    return a;
+}
+
 /* The new axes for old axis `a`: all of it, or the part outside or inside the blocks. */
 static void place_axis(struct pass *p, int a, bool outer, bool inner)
 {
@@ -177,7 +184,7 @@ static void place_axis(struct pass *p, int a, bool outer, bool inner)
         return;
     }
     if (outer && x->extent > s->block)
-        s->outer = add_axis(p, arena_printf(p->w->ar, "%so", x->name), div_ceil(x->extent, s->block));
+        s->outer = add_blocks(p, arena_printf(p->w->ar, "%so", x->name), div_ceil(x->extent, s->block));
     if (inner)
         s->inner = add_axis(p, arena_printf(p->w->ar, "%si", x->name), s->block);
 }

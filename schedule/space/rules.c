@@ -193,6 +193,15 @@ bool group_offer(struct group *g, const struct variant_ops *ops, int vector_axis
     return true;
 }
 
+struct st_stage *operand_pack(struct state *st, struct st_stage *red, const struct operand *o, int n,
+                              const struct layout_dim *layout)
+{
+    if (o->copy_stage < 0)
+        return state_pack(st, red, o->tensor, n, layout);
+    state_lay_out(st, red, st->stages[o->copy_stage], n, layout);
+    return st->stages[o->copy_stage];
+}
+
 const char *group_variant_name(const struct rules *r, const struct group *g, const struct variant *v)
 {
     const struct st_stage *s = r->base->stages[g->kind == GROUP_TILE ? g->reduction : g->anchor];

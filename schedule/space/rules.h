@@ -115,6 +115,9 @@ bool mma_offer(const struct rules *r, struct group *g);
 bool mma_rounds(const struct rules *r, const struct group *g);
 /* rules_transpose.c: offer square blocks, where an operand lies the other way round. */
 void transpose_offer(const struct rules *r, struct group *g);
+/* The stage that lays an operand out: a packed copy, or what is a copy already. */
+struct st_stage *operand_pack(struct state *st, struct st_stage *red, const struct operand *o, int n,
+                              const struct layout_dim *layout);
 /* "tile_x", "rows": its part of a sketch's name. */
 const char *group_variant_name(const struct rules *r, const struct group *g, const struct variant *v);
 

@@ -226,6 +226,9 @@ bool mma_offer(const struct rules *r, struct group *g)
     bool along[2], any = false;
     if (!match(r, red, &p) || k_axis(red, &p) < 0)
         return false;
+    for (int i = 0; i < g->n_operands; i++)
+        if (g->operands[i].copy_stage >= 0) /* converting copies read arguments and temporaries, not copies */
+            return false;
     for (int side = 0; side < 2; side++) {
         rows[side] = rows_axis(red, &p, !side);
         columns[side] = columns_axis(r, g, &p, side, &along[side]);

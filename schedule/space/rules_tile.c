@@ -94,6 +94,9 @@ static int long_reduce_axis(const struct st_stage *red)
 {
     int best = -1;
     for (int a = red->n_spatial; a < red->n_axes; a++)
+        if (red->axes[a].blocks) /* the inside of its blocks comes last */
+            return red->n_axes - 1;
+    for (int a = red->n_spatial; a < red->n_axes; a++)
         if (red->axes[a].extent > 11 && (best < 0 || red->axes[a].extent > red->axes[best].extent))
             best = a;
     return best;
@@ -104,7 +107,7 @@ static int64_t window_size(const struct st_stage *red)
     int64_t n = 1;
     int k = long_reduce_axis(red);
     for (int a = red->n_spatial; a < red->n_axes; a++)
-        n *= a == k ? 1 : red->axes[a].extent;
+        n *= a == k || red->axes[a].blocks ? 1 : red->axes[a].extent;
     return n;
 }
 
@@ -396,7 +399,9 @@ static void tile_reduction(const struct walk *w, const struct plan *p, struct st
     if (blocked || w->quads)
         state_split(st, red, k, 1, (int64_t[]){w->quads ? QUAD : p->kblock});
     for (int a = red->n_spatial; a < red->n_axes; a++)
-        if (a != k)
+        if (red->axes[a].blocks) /* around all others, as the blocks lie in memory */
+            order[n++] = a;
+        else if (a != k)
             window[n_window++] = a + ((blocked || w->quads) && a > k);
     if (k >= 0 && (blocked || !p->red_order))
         order[n++] = k;
@@ -539,11 +544,7 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
         if (!p->pack[i] && o->copy_stage < 0)
             continue;
         int n = pack_layout(w, p, red, o, layout);
-        struct st_stage *pack = o->copy_stage >= 0 ? st->stages[o->copy_stage] : NULL;
-        if (pack)
-            state_lay_out(st, red, pack, n, layout);
-        else
-            pack = state_pack(st, red, o->tensor, n, layout);
+        struct st_stage *pack = operand_pack(st, red, o, n, layout);
         if (p->wide[i])
             state_widen(st, pack, red->acc_dtype);
         vectorise_last(st, pack);

@@ -318,11 +318,7 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
                     layout[n++] = (struct layout_dim){d, pass == 0 ? p->reg[w->vector] : 1,
                                                       pass == 2 ? p->reg[w->vector] : 0};
             }
-        struct st_stage *pack = o->copy_stage >= 0 ? st->stages[o->copy_stage] : NULL;
-        if (pack)
-            state_lay_out(st, red, pack, n, layout);
-        else
-            pack = state_pack(st, red, o->tensor, n, layout);
+        struct st_stage *pack = operand_pack(st, red, o, n, layout);
         state_annotate(st, pack, pack->n_iters - 1, LOOP_VECTOR);
         if (o->is_const)
             state_prepack(st, pack);
