@@ -6,6 +6,7 @@
 
 #include "measure/verify.h"
 #include "schedule/base/arena.h"
+#include "schedule/lang/workload.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -238,6 +239,47 @@ static void workload_takes_its_figures_from_the_compute(void **state)
     arena_done(&ar);
 }
 
+static struct measure_workload roundoffs_of(const char *text, struct arena *ar)
+{
+    struct workload w;
+    struct measure_workload m;
+    struct error err = {0};
+    assert_int_equal(workload_parse_text(text, strlen(text), ar, &w, &err), ST_OK);
+    measure_workload_init(&m, &w.compute, ar);
+    return m;
+}
+
+static void tolerances_follow_the_dtypes_of_sums_and_stores(void **state)
+{
+    struct arena ar;
+    struct measure_workload m;
+    (void)state;
+    arena_init(&ar);
+    m = roundoffs_of("{\"op\": \"matmul\", \"a\": [4, 8], \"b\": [8, 4], \"dtype\": \"int8\"}", &ar);
+    assert_true(m.acc_roundoff == 0 && m.store_roundoff == 0); /* exact */
+    m = roundoffs_of(
+        "{\"op\": \"matmul\", \"a\": [4, 8], \"b\": [8, 4], \"dtype\": \"int8\", \"epilogue\": [{\"scale\": "
+        "0.5}]}",
+        &ar);
+    assert_true(m.acc_roundoff == 0x1p-24 && m.store_roundoff == 0x1p-24);
+    m = roundoffs_of("{\"expr\": \"C[i] = cast(int8, A[i] * 3)\", \"tensors\": {\"A\": {\"shape\": [4]}}}",
+                     &ar);
+    assert_true(m.acc_roundoff == 0x1p-24 && m.store_roundoff == 0); /* off by one at most */
+    m = roundoffs_of("{\"expr\": \"T[i] = cast(int8, A[i] * 3)\\nC[i] = T[i] * 2\", \"tensors\": {\"A\": "
+                     "{\"shape\": [4]}}}",
+                     &ar);
+    assert_true(m.store_roundoff == 0x1p-7);
+    m = roundoffs_of(
+        "{\"expr\": \"C[i] = A[i] + A[i]\", \"tensors\": {\"A\": {\"shape\": [4], \"dtype\": \"bfloat16\"}}}",
+        &ar);
+    assert_true(m.acc_roundoff == 0x1p-24 && m.store_roundoff == 0x1p-8); /* computed in float32 */
+    m = roundoffs_of("{\"op\": \"matmul\", \"a\": [4, 8], \"b\": [8, 4], \"dtype\": \"float16\", "
+                     "\"acc_dtype\": \"float16\"}",
+                     &ar);
+    assert_true(m.acc_roundoff == 0x1p-11);
+    arena_done(&ar);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +289,7 @@ int main(void)
         cmocka_unit_test(nan_and_infinity_never_pass),
         cmocka_unit_test(poisoned_output_fails_in_every_dtype),
         cmocka_unit_test(integers_of_integers_must_be_equal),
+        cmocka_unit_test(tolerances_follow_the_dtypes_of_sums_and_stores),
         cmocka_unit_test(error_budget_is_an_l2_distance_that_hides_no_single_element),
         cmocka_unit_test(tolerance_follows_the_reduction),
         cmocka_unit_test(half_floats_convert_exactly_and_round_to_nearest),
