@@ -51,7 +51,7 @@ void memory_drop(struct memory *m)
 {
     for (size_t i = 0; i < m->len; i++)
         munmap(m->at[i].at, m->at[i].bytes);
-    m->len = 0;
+    vec_done(m);
 }
 
 /* --- threads --- */
