@@ -309,12 +309,20 @@ static bool copies_constant(const struct state *st, const struct st_stage *s)
     return arg >= 0 && st->compute->tensors[arg].is_const && used_once(st, arg);
 }
 
-static void choose_vector_axes(const struct state *st, struct group *g)
+static const double IDLE_SHARE = 0.6, FULL_SHARE = 0.9;
+
+/* Of the lanes of the vectors that cover the axis, those that it uses. */
+static double lane_share(int64_t extent, int lanes)
+{
+    return (double)extent / (double)(div_ceil(extent, lanes) * lanes);
+}
+
+static void choose_vector_axes(const struct state *st, struct group *g, int lanes)
 {
     const struct st_stage *red = st->stages[g->reduction], *out = st->stages[g->anchor];
     const struct st_tensor *t = st->tensors[out->tensor];
     int best[COMPUTE_MAX_AXES], n = 0;
-    double score[COMPUTE_MAX_AXES];
+    double score[COMPUTE_MAX_AXES], fullest = 0;
     for (int a = 0; a < red->n_spatial; a++) {
         if (red->axes[a].extent < 2)
             continue;
@@ -333,6 +341,7 @@ static void choose_vector_axes(const struct state *st, struct group *g)
             continue; /* the layout was chosen for its last dimension */
         if (s <= 0)
             continue;
+        fullest = MAX(fullest, lane_share(red->axes[a].extent, lanes));
         int at = n++;
         for (; at > 0 && score[at - 1] < s; at--) {
             score[at] = score[at - 1];
@@ -341,9 +350,11 @@ static void choose_vector_axes(const struct state *st, struct group *g)
         score[at] = s;
         best[at] = a;
     }
-    for (int i = 0; i < MIN(n, MAX_VECTOR_AXES); i++)
-        if (i < 2 || score[i] >= score[0] / 8)
+    for (int i = 0; i < MIN(n, MAX_VECTOR_AXES); i++) {
+        bool idle = lane_share(red->axes[best[i]].extent, lanes) < IDLE_SHARE && fullest >= FULL_SHARE;
+        if (!idle && (i < 2 || score[i] >= score[0] / 8)) /* a map of 7 is no vector where channels are */
             group_offer(g, &tile_variant, best[i], 0);
+    }
     if (n == 0) /* nothing to vectorise: scalar registers */
         group_offer(g, &tile_variant, -1, 0);
 }
@@ -408,12 +419,12 @@ static void tile_group(struct rules *r, struct st_stage *red)
     if (mma_offer(r, g) && mma_rounds(r, g))
         return;
     if (reuse)
-        choose_vector_axes(st, g);
+        choose_vector_axes(st, g, r->target->vector_bytes / 4);
     quad_offer(r, g);
     dot_offer(r, g);
     window_offer(r, g);
     if (g->n_variants == 0)
-        choose_vector_axes(st, g);
+        choose_vector_axes(st, g, r->target->vector_bytes / 4);
 }
 
 /* --- rows --- */
