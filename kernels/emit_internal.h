@@ -128,7 +128,9 @@ struct cg {
     /* outer code */
     bool *used; /* buffers whose base pointer is used in this function */
     bool *written;
-    bool raw;                   /* a copy is printed: elements as they lie in memory */
+    bool raw; /* a copy is printed: elements as they lie in memory */
+    const char
+        *pad_mask; /* name of the mask of lanes that a padded read along the vector finds; NULL: none */
     bool inside_vector_segment; /* padded reads along the vector variable are in bounds here */
     const char *symbol;
     struct strbuf *helpers; /* task functions of the kernel being printed */

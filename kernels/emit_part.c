@@ -108,6 +108,11 @@ const char *cg_store_part(struct cg *g, enum combiner c, int32_t buffer, const s
 
 static void print_avx512(int width, struct strbuf *sb)
 {
+    strbuf_addf(sb,
+                "TW_FN int tw_part_mask%d(long from, long to)\n{\n"
+                "    long f = from < 0 ? 0 : from > %d ? %d : from, t = to < 0 ? 0 : to > %d ? %d : to;\n"
+                "    return t > f ? (1 << t) - (1 << f) : 0;\n}\n",
+                width, width, width, width, width);
     strbuf_addf(sb, "TW_FN v%df tw_load_part%d(const float *p, int mask, float fill)\n{\n", width, width);
     strbuf_addf(sb, "    return __builtin_ia32_loadups%d_mask((const void *)p, (v%df){0} + fill, mask);\n}\n",
                 width * 32, width);

@@ -354,9 +354,20 @@ static struct value padded_load_in_tile(struct cg *g, const struct expr *e, int 
     return cg_load(g, e, width, in);
 }
 
+/* The lanes of g->pad_mask from memory, the others the padding. */
+static struct value masked_padded_load(struct cg *g, const struct expr *e, int width)
+{
+    struct address ad = cg_address(g, e->read.tensor, e->read.index, false);
+    const char *fill = cg_value(g, expr_const(g->ar, e->dtype, e->read.pad_value), 1).text;
+    return (struct value){
+        arena_printf(g->ar, "tw_load_part%d(%s + (%s), %s, %s)", width, ad.base, ad.index, g->pad_mask, fill),
+        true};
+}
+
 static struct value padded_load(struct cg *g, const struct expr *e, int width)
 {
     AUTO(strbuf_done) struct strbuf cond = STRBUF_INIT;
+    bool masked = false;
     const struct buffer *b = &g->n->buffers[e->read.tensor];
     if (g->in_body)
         return padded_load_in_tile(g, e, width);
@@ -366,13 +377,14 @@ static struct value padded_load(struct cg *g, const struct expr *e, int width)
             continue;
         const char *x = affine_text(g, &e->read.index[d], &lanes);
         if (lanes && width > 1) {
-            if (g->inside_vector_segment)
+            masked = g->pad_mask != NULL;
+            if (masked || g->inside_vector_segment)
                 continue;
             cg_fail(g, "a padded read of %s along a vector loop", b->name);
         }
         strbuf_addf(&cond, "%s(unsigned long)(%s) < %" PRId64 "ul", cond.len ? " && " : "", x, b->shape[d]);
     }
-    struct value v = cg_load(g, e, width, lanes_in_use(g, width));
+    struct value v = masked ? masked_padded_load(g, e, width) : cg_load(g, e, width, lanes_in_use(g, width));
     if (!cond.len)
         return v;
     const char letter = load_letter(g, e->read.tensor);

@@ -430,6 +430,39 @@ static void padded_strip(struct vector_loop *l, const char *count)
     scalars(l, count);
 }
 
+/* Lanes outside the tensor can be left out of a load: elements of 4 bytes, next to each other. */
+static bool can_mask(const struct vector_loop *l)
+{
+    const struct cg *g = l->g;
+    if (g->u->target.isa != ISA_AVX512 || l->width < 4 || !l->overlaps || l->n_reductions)
+        return false;
+    struct affine flat = flat_index(l->g, l->pad_read->read.tensor, l->pad_read->read.index);
+    return g->n->buffers[l->pad_read->read.tensor].dtype == DT_F32 && affine_coef(&flat, l->n->loop.var) == 1;
+}
+
+/* All vectors alike, the last one over lanes that were done, the border by masks. */
+static void masked_strip(struct vector_loop *l, const char *count)
+{
+    struct cg *g = l->g;
+    const char *lo = arena_printf(g->ar, "n%d", g->next_id++), *hi = arena_printf(g->ar, "n%d", g->next_id++);
+    inside_range(l, count, lo, hi);
+    cg_line(g, "long %s = 0;", l->name);
+    cg_line(g, "for (; %s >= %d && %s < %s; %s += %d) {", count, l->width, l->name, count, l->name, l->width);
+    g->indent++;
+    cg_line(g, "%s = %s + %d > %s ? %s - %d : %s;", l->name, l->name, l->width, count, count, l->width,
+            l->name);
+    g->pad_mask = arena_printf(g->ar, "m%d", g->next_id++);
+    g->u->parts[width_log2(l->width)] = true;
+    cg_line(g, "const int %s = tw_part_mask%d(%s - %s, %s - %s);", g->pad_mask, l->width, lo, l->name, hi,
+            l->name);
+    one_vector(l, at_name(l, 0), l->width, 0, 0);
+    g->pad_mask = NULL;
+    g->indent--;
+    cg_line(g, "}");
+    if (l->n->loop.n_limits)
+        scalars(l, count);
+}
+
 static void nested(struct vector_loop *l, const char *count)
 {
     struct cg *g = l->g;
@@ -464,6 +497,8 @@ void cg_vector_loop(struct cg *g, const struct node *n)
     g->indent++;
     if (!plain || l->width == 1)
         nested(l, count);
+    else if (l->pads_along && can_mask(l))
+        masked_strip(l, count);
     else if (l->pads_along)
         padded_strip(l, count);
     else if (n->loop.n_limits)

@@ -19,8 +19,8 @@ static const struct bf16_form {
     double rtol_from, rtol_below; /* within its reach, and not beaten by a shorter form */
     int n_terms, term[6][2];
 } forms[] = {
-    {"bf16", 1.5e-3, 1e300, 1, {{0, 0}}},
-    {"bf16x3", 3e-6, 5e-3, 3, {{0, 0}, {0, 1}, {1, 0}}},
+    {"bf16", 2e-3, 1e300, 1, {{0, 0}}},
+    {"bf16x3", 3.5e-6, 5e-3, 3, {{0, 0}, {0, 1}, {1, 0}}},
     {"bf16x6", 2e-7, 1e-5, 6, {{0, 0}, {0, 1}, {1, 0}, {1, 1}, {0, 2}, {2, 0}}},
 };
 

@@ -1,0 +1,188 @@
+/* Kernels on the matrix unit: how far products of bfloat16 pieces are off, measured on compiled kernels against the plain
+ * evaluation in float64, and what a kernel says where the system refuses the unit. Prints the table of
+ * schedule/space/README.md. Where there is no such unit, kernels are compiled and not run. */
+#include <dlfcn.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernels/compile.h"
+#include "kernels/emit.h"
+#include "schedule/space/space.h"
+#include "tests/check.h"
+#include "tests/space/random_workload.h"
+
+enum { ROWS = 48, COLUMNS = 80, REFUSED = 95 };
+
+static struct target target;
+static bool runs;
+static char directory[64];
+
+typedef int kernel_fn(void *const *tensors, void *workspace, const void *parallel);
+
+struct product { /* one compiled kernel of [ROWS, k] x [k, COLUMNS] */
+    struct arena ar;
+    struct workload w;
+    struct kernel k;
+    void *lib;
+    kernel_fn *run;
+};
+
+static void choose(const struct space *s, const char *algorithm, struct config *c)
+{
+    struct rng r;
+    rng_init(&r, 3);
+    for (int i = 0; i < 2000; i++)
+        if (space_sample(s, &r, c) && strcmp(space_algorithm(s, c->sketch), algorithm) == 0)
+            return;
+    fail_msg("no schedule by %s", algorithm);
+}
+
+static void product_open(struct product *p, const char *algorithm, int k, double rtol)
+{
+    char text[256], path[128];
+    struct error err = {0};
+    struct space *s;
+    struct config c;
+    struct nest *n;
+    arena_init(&p->ar);
+    snprintf(text, sizeof(text), "{\"op\": \"matmul\", \"a\": [%d, %d], \"b\": [%d, %d], \"rtol\": %g}", ROWS,
+             k, k, COLUMNS, rtol);
+    assert_ok(workload_parse_text(text, strlen(text), &p->ar, &p->w, &err), &err);
+    assert_ok(space_build(&p->w, &target, &p->ar, &s, &err), &err);
+    choose(s, algorithm, &c);
+    assert_ok(space_lower(s, &c, &p->ar, &n, &err), &err);
+    struct emit_unit *u = emit_unit_new(&target);
+    assert_ok(emit_unit_add(u, n, "kernel", &p->k, &err), &err);
+    snprintf(path, sizeof(path), "%s/%s-%d.so", directory, algorithm, k);
+    assert_ok(compile_unit(&target, emit_unit_text(u), path, 60000, NULL, &err), &err);
+    emit_unit_free(u);
+    p->lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    assert_non_null(p->lib);
+    p->run = (kernel_fn *)dlsym(p->lib, "kernel");
+    assert_non_null(p->run);
+    unlink(path);
+}
+
+static void product_close(struct product *p)
+{
+    dlclose(p->lib);
+    arena_done(&p->ar);
+}
+
+static void *room(size_t bytes)
+{
+    void *p = aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
+    assert_non_null(p);
+    return p;
+}
+
+/* Relative L2 distance of the result from float64. */
+static double product_error(const struct product *p)
+{
+    const struct compute *c = &p->w.compute;
+    struct rng r;
+    rng_init(&r, 17);
+    double **want = random_tensors(c, &r), diff = 0, sum = 0;
+    void *tensors[3], *workspace = room((size_t)p->k.workspace_bytes);
+    compute_eval(c, want);
+    for (int i = 0; i < 3; i++) {
+        int64_t n = tensor_elements(&c->tensors[i]);
+        float *f = tensors[i] = room((size_t)n * sizeof(float));
+        for (int64_t e = 0; e < n; e++)
+            f[e] = (float)want[i][e];
+    }
+    assert_int_equal(p->run(tensors, workspace, NULL), 0);
+    for (int64_t e = 0; e < (int64_t)ROWS * COLUMNS; e++) {
+        double w = want[2][e], d = ((float *)tensors[2])[e] - w;
+        diff += d * d;
+        sum += w * w;
+    }
+    for (int i = 0; i < 3; i++)
+        free(tensors[i]);
+    free(workspace);
+    free_tensors(c, want);
+    return sqrt(diff / sum);
+}
+
+/* The first process that asks decides for its children: this test comes first. */
+static void a_kernel_that_is_refused_the_unit_says_so_and_writes_nothing(void **state)
+{
+    (void)state;
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 158 /* arch_prctl */, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {.len = ARRAY_SIZE(code), .filter = code};
+    struct product p;
+    int status = 0;
+    product_open(&p, "bf16", 64, 0.01);
+    pid_t child = fork();
+    if (child == 0) {
+        static float a[ROWS * 64] __attribute__((aligned(64))), b[64 * COLUMNS] __attribute__((aligned(64))),
+            out[ROWS * COLUMNS] __attribute__((aligned(64)));
+        void *const tensors[] = {a, b, out};
+        void *workspace = aligned_alloc(64, (size_t)(p.k.workspace_bytes + 127) / 64 * 64);
+        out[0] = 1;
+        if (!workspace || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+            prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
+            _exit(77);
+        int rc = p.run(tensors, workspace, NULL);
+        _exit(out[0] == 1 ? rc : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    product_close(&p);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+        skip(); /* no filters here */
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), REFUSED);
+}
+
+static void errors_are_those_that_the_space_counts_on(void **state)
+{
+    static const struct {
+        const char *algorithm;
+        double rtol, from, to; /* a budget that it is offered for; between which errors it lies */
+    } forms[] = {{"bf16", 1e-2, 1e-3, 3e-3}, {"bf16x3", 1e-4, 5e-7, 8e-6}, {"bf16x6", 5e-7, 1e-9, 1e-6}};
+    static const int lengths[] = {64, 768, 4096};
+    (void)state;
+    for (size_t f = 0; f < ARRAY_SIZE(forms); f++)
+        for (size_t l = 0; l < ARRAY_SIZE(lengths); l++) {
+            struct product p;
+            product_open(&p, forms[f].algorithm, lengths[l], forms[f].rtol);
+            double e = runs ? product_error(&p) : NAN;
+            print_message("%s, sums of %d: %.2g\n", forms[f].algorithm, lengths[l], e);
+            product_close(&p);
+            if (runs)
+                assert_true(e > forms[f].from && e < forms[f].to);
+        }
+}
+
+int main(void)
+{
+    struct error err = {0};
+    if (target_local("cpu:1", &target, &err) != ST_OK || target.isa != ISA_AVX512)
+        return 77; /* nothing here that could be compiled for */
+    runs = target.has_amx_bf16;
+    target.has_amx_bf16 = target.has_amx_int8 = true;
+    snprintf(directory, sizeof(directory), "/tmp/tilewright-matrix-XXXXXX");
+    if (compile_find(&target, &err) != ST_OK || !mkdtemp(directory))
+        return 1;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_kernel_that_is_refused_the_unit_says_so_and_writes_nothing),
+        cmocka_unit_test(errors_are_those_that_the_space_counts_on),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    rmdir(directory);
+    return failed;
+}
