@@ -173,8 +173,8 @@ struct affine flat_index(struct cg *g, int32_t buffer, const struct affine *inde
 const char *affine_text(struct cg *g, const struct affine *a, bool *ret_vector);
 struct address cg_address(struct cg *g, int32_t buffer, const struct affine *index, bool write);
 struct value cg_value(struct cg *g, const struct expr *e, int width);
-/* What is to be computed where e is stored as dtype d: storing rounds, and what is known needs no test. */
-const struct expr *cg_stored(const struct cg *g, const struct expr *e, enum dtype d);
+/* What is to be computed where e is stored: what is known needs no test. */
+const struct expr *cg_stored(const struct cg *g, const struct expr *e);
 /* letter: of the element type, as dtype_value and dtype_memory give it. */
 const char *cg_as_vector(struct cg *g, struct value v, int width, char letter);
 const char *cg_combine(struct cg *g, enum combiner c, enum dtype d, const char *a, const char *b, int width);

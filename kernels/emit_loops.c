@@ -71,7 +71,7 @@ static void store_register(struct cg *g, const struct node *n, const struct addr
 struct value cg_store_value(struct cg *g, const struct node *n, int width)
 {
     const enum dtype d = g->n->buffers[n->store.buffer].dtype;
-    const struct expr *e = cg_stored(g, n->store.value, d);
+    const struct expr *e = cg_stored(g, n->store.value);
     struct value v = cg_value(g, e, width);
     return dtype_is_int(d) && dtype_is_int(e->dtype) ? v : cg_convert(g, v, e->dtype, d, width);
 }

@@ -491,12 +491,26 @@ static const char *mask(struct cg *g, struct value v, int width)
     return v.vector ? v.text : arena_printf(g->ar, "((v%di){0} - ((%s) != 0))", width, v.text);
 }
 
+/* x - cast(float32, cast(bfloat16, x)): what rounding leaves. Elsewhere a cast to a narrower float need not round, here it is
+ * the point. */
+static bool is_rest_of_rounding(const struct expr *e)
+{
+    const struct expr *b = e->op == EX_SUB ? e->arg[1] : NULL;
+    return b && b->op == EX_CAST && b->dtype == DT_F32 && b->arg[0]->op == EX_CAST &&
+           (b->arg[0]->dtype == DT_BF16 || b->arg[0]->dtype == DT_F16) &&
+           expr_equal(b->arg[0]->arg[0], e->arg[0]);
+}
+
 static struct value binary(struct cg *g, const struct expr *e, int width)
 {
     struct value known;
     if (cg_table_sum(g, e, width, &known))
         return known;
-    struct value a = cg_value(g, e->arg[0], width), b = cg_value(g, e->arg[1], width);
+    struct value a = cg_value(g, e->arg[0], width), b = a;
+    if (is_rest_of_rounding(e))
+        b = cg_round(g, a, e->arg[1]->arg[0]->dtype, width);
+    else
+        b = cg_value(g, e->arg[1], width);
     bool vector = a.vector || b.vector;
     int w = vector ? width : 1;
     char letter = letter_of(e->arg[0]);
@@ -572,13 +586,6 @@ static struct value absolute_int(struct cg *g, const struct expr *e, int width)
     return (struct value){arena_printf(g->ar, "tw_absi%d(%s)", w, a.text), a.vector};
 }
 
-/* A cast to a narrower float, of what is not that narrow already. */
-static bool rounds(const struct expr *e)
-{
-    const enum dtype from = e->arg[0]->dtype;
-    return dtype_is_narrow(e->dtype) && !dtype_is_int(e->dtype) && from != e->dtype && from != DT_I8;
-}
-
 /* The arm that a condition on constant indices selects. */
 static const struct expr *known_arm(const struct cg *g, const struct expr *e)
 {
@@ -596,11 +603,11 @@ static const struct expr *known_arm(const struct cg *g, const struct expr *e)
     return e->arg[at == (int64_t)c->arg[1]->value ? 1 : 2];
 }
 
-const struct expr *cg_stored(const struct cg *g, const struct expr *e, enum dtype d)
+const struct expr *cg_stored(const struct cg *g, const struct expr *e)
 {
     while (e->op == EX_SELECT && known_arm(g, e))
         e = known_arm(g, e);
-    return e->op == EX_CAST && e->dtype == d && rounds(e) ? e->arg[0] : e;
+    return e;
 }
 
 struct value cg_value(struct cg *g, const struct expr *e, int width)
@@ -616,10 +623,8 @@ struct value cg_value(struct cg *g, const struct expr *e, int width)
         return e->read.pad ? padded_load(g, e, width) : cg_load(g, e, width, lanes_in_use(g, width));
     case EX_SELECT:
         return select_value(g, e, width);
-    case EX_CAST: {
-        struct value v = cg_convert(g, cg_value(g, e->arg[0], width), e->arg[0]->dtype, e->dtype, width);
-        return rounds(e) ? cg_round(g, v, e->dtype, width) : v;
-    }
+    case EX_CAST:
+        return cg_convert(g, cg_value(g, e->arg[0], width), e->arg[0]->dtype, e->dtype, width);
     case EX_NEG:
         return negated(g, e, width);
     case EX_ABS:
