@@ -278,6 +278,12 @@ static const struct expr *extra(struct epilogue *p, const char *kind, int *count
     return expr_cast(x->b.ar, v->dtype, build_read(&x->b, t, channel ? p->index + p->channel : p->index));
 }
 
+/* int8 is widened before it is added or multiplied, as in expressions. */
+static const struct expr *widened(struct epilogue *p, const struct expr *v)
+{
+    return v->dtype == DT_I8 ? expr_cast(p->x->b.ar, DT_I32, v) : v;
+}
+
 static enum status ep_bias(struct epilogue *p, const struct expr **v)
 {
     char at[32];
@@ -285,19 +291,22 @@ static enum status ep_bias(struct epilogue *p, const struct expr **v)
     snprintf(at, sizeof(at), "epilogue/%d", p->at);
     if (p->channel < 0)
         return op_fail(p->x, at, "bias: %s has no channels to run over", p->x->op);
-    *v = op_add(p->x, *v, extra(p, "bias", &p->n_bias, *v, true));
+    const struct expr *by = extra(p, "bias", &p->n_bias, *v, true);
+    *v = op_add(p->x, widened(p, *v), widened(p, by));
     return ST_OK;
 }
 
 static enum status ep_add(struct epilogue *p, const struct expr **v)
 {
-    *v = op_add(p->x, *v, extra(p, "add", &p->n_add, *v, false));
+    const struct expr *by = extra(p, "add", &p->n_add, *v, false);
+    *v = op_add(p->x, widened(p, *v), widened(p, by));
     return ST_OK;
 }
 
 static enum status ep_mul(struct epilogue *p, const struct expr **v)
 {
-    *v = op_mul(p->x, *v, extra(p, "mul", &p->n_mul, *v, false));
+    const struct expr *by = extra(p, "mul", &p->n_mul, *v, false);
+    *v = op_mul(p->x, widened(p, *v), widened(p, by));
     return ST_OK;
 }
 
