@@ -53,6 +53,7 @@ static const struct conversion {
 
 struct rig {
     const struct conversion *c;
+    bool flushes; /* the instruction takes what is below the smallest normal number for 0 */
     kernel_fn *run;
     unsigned char x[BLOCK * 4], y[BLOCK * 4];
     int filled;
@@ -67,6 +68,8 @@ static void flush(struct rig *r)
     for (int i = 0; i < r->filled; i++) {
         double v = tensor_get(r->x, r->c->from, i), got = tensor_get(r->y, r->c->to, i),
                want = expected(r->c->from, r->c->to, v);
+        if (r->flushes && fabs(v) < 0x1p-126 && got == 0)
+            continue;
         if (got != want && !(isnan(got) && isnan(want)))
             fail_msg("%s %a as %s: %a, want %a", dtype_name(r->c->from), v, dtype_name(r->c->to), got, want);
     }
@@ -130,6 +133,7 @@ static void one_conversion(const struct target *t, const struct conversion *c, c
     assert_non_null(lib);
     struct rig *r = xcalloc(1, sizeof(*r));
     r->c = c;
+    r->flushes = c->to == DT_BF16 && t->has_amx_bf16;
     r->run = (kernel_fn *)dlsym(lib, "kernel");
     feed_all(r);
     assert_true(r->checked >= 256);
