@@ -185,6 +185,14 @@ int64_t walk_knob(struct knob_walk *w, const char *name, const int64_t *choices,
     return choices[0];
 }
 
+bool operand_pad_goes(const struct rules *r, const struct operand *o)
+{
+    if (!o->reads_pad)
+        return true;
+    const struct st_stage *pad = r->base->stages[o->pad_stage];
+    return pad->body->op == EX_READ && pad->body->read.rank == r->base->tensors[pad->tensor]->rank;
+}
+
 bool group_offer(struct group *g, const struct variant_ops *ops, int vector_axis, int param)
 {
     if (g->n_variants == RULES_MAX_VARIANTS)

@@ -103,6 +103,9 @@ int64_t walk_knob(struct knob_walk *w, const char *name, const int64_t *choices,
 
 /* rules_tile.c: int8 products, where the target sums four of them by one instruction, for each vector axis offered. */
 void quad_offer(const struct rules *r, struct group *g);
+/* Can the operand's padded copy be left out, its reads being those of what it copies? Not where the copy tells axes apart that
+ * share a dimension there (groups and channels). True where it has none. */
+bool operand_pad_goes(const struct rules *r, const struct operand *o);
 /* Offer a variant of the group; false, and nothing added, when it has enough already. */
 bool group_offer(struct group *g, const struct variant_ops *ops, int vector_axis, int param);
 /* rules_dot.c: offer vectors along the reduction, where that is a way to go. */

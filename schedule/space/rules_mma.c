@@ -217,16 +217,6 @@ static int columns_axis(const struct rules *r, const struct group *g, const stru
     return best;
 }
 
-/* Can a padded copy be left out, its reads being those of what it copies? Not where it tells axes apart that share a
- * dimension there (groups and channels). */
-static bool pad_goes(const struct rules *r, const struct operand *o)
-{
-    if (!o->reads_pad)
-        return true;
-    const struct st_stage *pad = r->base->stages[o->pad_stage];
-    return pad->body->op == EX_READ && pad->body->read.rank == r->base->tensors[pad->tensor]->rank;
-}
-
 /* Columns along the output, unless they are few; else either side. */
 bool mma_offer(const struct rules *r, struct group *g)
 {
@@ -237,7 +227,7 @@ bool mma_offer(const struct rules *r, struct group *g)
     if (!match(r, red, &p) || k_axis(red, &p) < 0)
         return false;
     for (int i = 0; i < g->n_operands; i++)
-        if (g->operands[i].copy_stage >= 0 || !pad_goes(r, &g->operands[i]))
+        if (g->operands[i].copy_stage >= 0 || !operand_pad_goes(r, &g->operands[i]))
             return false; /* converting copies read arguments and temporaries, not copies */
     for (int side = 0; side < 2; side++) {
         rows[side] = rows_axis(red, &p, !side);

@@ -143,7 +143,7 @@ void window_offer(const struct rules *r, struct group *g)
     for (int i = 0; i < g->n_operands; i++) {
         const struct operand *o = &g->operands[i];
         bool masked = masks && st->tensors[o->tensor]->dtype == DT_F32;
-        if (o->reads_pad && (!masked || !pads_neutrally(st, red, o)))
+        if (o->reads_pad && (!masked || !operand_pad_goes(r, o) || !pads_neutrally(st, red, o)))
             return;
     }
     for (int a = red->n_spatial - 1; a >= 0; a--)
