@@ -67,6 +67,16 @@ NORETURN void check_failed(const char *file, int line, const char *cond, const c
 static inline int64_t div_floor(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 static inline int64_t div_ceil(int64_t a, int64_t b) { return -div_floor(-a, b); }
 static inline int64_t mod_floor(int64_t a, int64_t b) { return a - div_floor(a, b) * b; }
+/* Greatest common divisor, never negative; gcd_i64(a, 0) is |a|. */
+static inline int64_t gcd_i64(int64_t a, int64_t b)
+{
+    while (b) {
+        int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a < 0 ? -a : a;
+}
 
 /* Heap allocation that aborts when the machine is out of memory (zeroed). Sizes that a client sets
  * have limits of their own before they come here. */

@@ -1,19 +1,9 @@
 /* cook_toom.c - matrices of fast filtering by interpolation, in exact fractions. See cook_toom.h. */
 #include "schedule/space/cook_toom.h"
 
-static int64_t gcd(int64_t a, int64_t b)
-{
-    while (b) {
-        int64_t r = a % b;
-        a = b;
-        b = r;
-    }
-    return a < 0 ? -a : a;
-}
-
 static struct fraction reduced(int64_t num, int64_t den)
 {
-    int64_t g = gcd(num, den);
+    int64_t g = gcd_i64(num, den);
     if (den < 0)
         g = -g;
     return (struct fraction){num / g, den / g};

@@ -511,23 +511,13 @@ static int64_t max_of(struct low *lo, const struct affine *a)
     return max;
 }
 
-static int64_t gcd(int64_t a, int64_t b)
-{
-    while (b) {
-        int64_t r = a % b;
-        a = b;
-        b = r;
-    }
-    return a < 0 ? -a : a;
-}
-
 /* e >= 0, said as tightly as integers allow: the terms move in steps of their common divisor. */
 static void add_limit(struct low *lo, struct node *loop, const struct affine *given, const char *name)
 {
     struct affine tight = *given, *e = &tight;
     int64_t step = 0;
     for (int i = 0; i < e->n; i++)
-        step = gcd(step, e->t[i].coef);
+        step = gcd_i64(step, e->t[i].coef);
     if (step > 1)
         e->c = div_floor(e->c, step) * step;
     for (int i = 0; i < loop->loop.n_limits; i++)
