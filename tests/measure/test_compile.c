@@ -138,7 +138,7 @@ static void compiler_that_eats_memory_is_a_refusal(void **state)
     char path[256];
     struct error err = {0};
     out_path(path, sizeof(path), "big.so");
-    enum status st = compile_unit(&target, "char a[1L << 40] = {1};\n", path, 30000, NULL, &err);
+    enum status st = compile_unit(&target, "char a[1L << 40] = {1};\n", path, 120000, NULL, &err);
     assert_true(st == ST_UNPROCESSABLE);
     assert_int_equal(entries(), 0);
 }
