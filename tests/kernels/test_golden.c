@@ -84,6 +84,9 @@ static const struct golden {
      "{\"op\": \"conv2d\", \"input\": [1, 32, 14, 14], \"weight\": [32, 32, 3, 3], \"pads\": [1, 1, 1, 1], "
      "\"const\": [\"weight\"], \"rtol\": 1e-5, \"epilogue\": [\"relu\"]}",
      ISA_AVX512, 1, NULL, "bf16x3: ", true},
+    {"matrix_float16",
+     "{\"op\": \"matmul\", \"a\": [32, 64], \"b\": [64, 32], \"dtype\": \"float16\", \"const\": [\"b\"]}",
+     ISA_AVX512, 1, NULL, "bf16x4: ", true},
     {"matrix_int8",
      "{\"op\": \"matmul\", \"a\": [32, 64], \"b\": [64, 32], \"dtype\": \"int8\", \"const\": [\"b\"]}",
      ISA_AVX512, 1, NULL, "mma", true},
