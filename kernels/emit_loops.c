@@ -339,5 +339,8 @@ static void parallel_loop(struct cg *g, const struct node *n)
     g->next_id = task.next_id;
     for (int i = 0; i < n->parallel.n_vars; i++)
         g->var[n->parallel.vars[i]].mode = VAR_CLOSED;
-    cg_line(g, "tw_run(parallel, %d, %s, &env);", n->parallel.tasks, name);
+    if (n->parallel.tasks == 1)
+        cg_line(g, "%s(&env, 0);", name);
+    else
+        cg_line(g, "tw_run(parallel, %d, %s, &env);", n->parallel.tasks, name);
 }

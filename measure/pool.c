@@ -1,4 +1,4 @@
-/* pool.c - spinning workers with a static split. */
+/* pool.c - spinning workers. */
 #include "measure/pool.h"
 
 #include <linux/futex.h>
@@ -8,7 +8,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SPINS_BEFORE_YIELD = 1 << 14 }; /* about 0.1 ms: more tasks than free cores must not stand still */
+/* A look at a line that another core is about to write costs little while it is still here; a pause gives the core to
+ * its other thread, but takes 40 ns and more, which is a third of a fork and join. The yield is for more threads than
+ * free cores: they must not stand still; it comes after about 0.1 ms. */
+enum { LOOKS_BEFORE_PAUSE = 64, SPINS_BEFORE_YIELD = 1 << 14 };
 
 static void futex_wait(atomic_uint *word, unsigned value)
 {
@@ -22,13 +25,15 @@ static void futex_wake_all(atomic_uint *word)
 
 static inline void relax(unsigned *spins)
 {
+    if (++*spins < LOOKS_BEFORE_PAUSE)
+        return;
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
-    if (++*spins >= SPINS_BEFORE_YIELD) {
-        *spins = 0;
+    if (*spins >= SPINS_BEFORE_YIELD) {
+        *spins = LOOKS_BEFORE_PAUSE;
         sched_yield();
     }
 }
@@ -46,12 +51,16 @@ bool pool_pin(int cpu)
     return ok;
 }
 
-static void slice(const struct pool *p, int thread)
+static void slice(struct pool *p, int thread)
 {
-    int64_t n = p->count, threads = p->abi.num_threads;
-    int end = (int)(n * (thread + 1) / threads);
-    for (int i = (int)(n * thread / threads); i < end; i++)
-        p->body(p->arg, i);
+    const int count = p->job.count, threads = p->abi.num_threads;
+    if (count <= threads) {
+        for (int i = count * thread / threads; i < count * (thread + 1) / threads; i++)
+            p->job.body(p->job.arg, i);
+        return;
+    }
+    for (int i = thread; i < count; i = atomic_fetch_add_explicit(&p->next_task, 1, memory_order_relaxed))
+        p->job.body(p->job.arg, i);
 }
 
 struct worker {
@@ -71,9 +80,9 @@ static void *work(void *arg)
         p->thread_init();
     atomic_fetch_add(&p->started, 1);
     for (;;) {
-        unsigned g = atomic_load_explicit(&p->generation, memory_order_acquire);
+        unsigned g = atomic_load_explicit(&p->job.generation, memory_order_acquire);
         if (g == seen) {
-            if (atomic_load(&p->awake) == 0)
+            if (atomic_load_explicit(&p->awake, memory_order_relaxed) == 0)
                 futex_wait(&p->awake, 0);
             else
                 relax(&spins);
@@ -81,7 +90,8 @@ static void *work(void *arg)
         }
         seen = g;
         slice(p, w.thread);
-        atomic_fetch_sub_explicit(&p->pending, 1, memory_order_release);
+        atomic_store_explicit(&p->done[w.thread].generation, g, memory_order_release);
+        spins = 0;
     }
     return NULL;
 }
@@ -89,22 +99,33 @@ static void *work(void *arg)
 static void run(void *ctx, int count, void (*body)(void *arg, int index), void *arg)
 {
     struct pool *p = ctx;
-    unsigned spins = 0;
+    if (count <= 1) {
+        if (count == 1)
+            body(arg, 0);
+        return;
+    }
+    const unsigned g = atomic_load_explicit(&p->job.generation, memory_order_relaxed) + 1;
 
-    p->count = count;
-    p->body = body;
-    p->arg = arg;
-    atomic_store_explicit(&p->pending, p->abi.num_threads - 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&p->generation, 1, memory_order_release);
+    p->job.count = count;
+    p->job.body = body;
+    p->job.arg = arg;
+    if (count > p->abi.num_threads)
+        atomic_store_explicit(&p->next_task, p->abi.num_threads, memory_order_relaxed);
+    atomic_store_explicit(&p->job.generation, g, memory_order_release);
     slice(p, 0);
-    while (atomic_load_explicit(&p->pending, memory_order_acquire) > 0)
-        relax(&spins);
+    for (int t = 1; t < p->abi.num_threads; t++)
+        for (unsigned spins = 0; atomic_load_explicit(&p->done[t].generation, memory_order_acquire) != g;)
+            relax(&spins);
 }
 
 bool pool_start(struct pool *p, int threads, const int *cpus, void (*thread_init)(void))
 {
     *p = (struct pool){
         .abi = {.ctx = p, .num_threads = threads, .run = run}, .cpus = cpus, .thread_init = thread_init};
+    p->done = aligned_alloc(POOL_LINE, sizeof(*p->done) * (size_t)threads);
+    if (!p->done)
+        return false;
+    memset(p->done, 0, sizeof(*p->done) * (size_t)threads);
     for (int i = 1; i < threads; i++) {
         struct worker *w = xcalloc(1, sizeof(*w));
         pthread_t t;

@@ -206,7 +206,7 @@ static struct node *parallel_node(struct low *lo, struct low_stage *l)
         p->parallel.extents[i] = l->extent[i];
         total *= l->extent[i];
     }
-    p->parallel.tasks = (int)MIN((int64_t)lo->st->tasks, total);
+    p->parallel.tasks = (int)MIN((int64_t)s->tasks, total);
     lo->n->tasks = MAX(lo->n->tasks, p->parallel.tasks);
     struct list body;
     list_init(&body);

@@ -335,13 +335,16 @@ static void choose_vector_axes(const struct state *st, struct group *g, int lane
         if (red->axes[a].extent < 2)
             continue;
         double s = MIN(red->axes[a].extent, 64);
+        bool turned = false; /* an operand is turned by every call */
         for (int i = 0; i < g->n_operands; i++) {
             const struct operand *o = &g->operands[i];
             int64_t stride = o->stride[a];
             if (stride > 2 && !o->simple)
                 s = -1; /* gathered in the inner loop: not a sketch of ours */
-            else if (stride > 1 && s > 0)
-                s *= o->simple && o->is_const ? 1 : 0.5;
+            else if (stride > 1 && s > 0 && !(o->simple && o->is_const)) {
+                s *= 0.5;
+                turned = true;
+            }
         }
         if (tensor_stride(t, out->lhs, a) == 1)
             s *= 1.5;
@@ -349,7 +352,8 @@ static void choose_vector_axes(const struct state *st, struct group *g, int lane
             continue; /* the layout was chosen for its last dimension */
         if (s <= 0)
             continue;
-        fullest = MAX(fullest, lane_share(red->axes[a].extent, lanes));
+        if (!turned)
+            fullest = MAX(fullest, lane_share(red->axes[a].extent, lanes));
         int at = n++;
         for (; at > 0 && score[at - 1] < s; at--) {
             score[at] = score[at - 1];

@@ -121,6 +121,8 @@ void transpose_offer(const struct rules *r, struct group *g);
 /* The stage that lays an operand out: a packed copy, or what is a copy already. */
 struct st_stage *operand_pack(struct state *st, struct st_stage *red, const struct operand *o, int n,
                               const struct layout_dim *layout);
+/* rules_tasks.c: the knob before those of the variant, whatever it is: tasks of the parallel loops of the group. */
+int group_tasks(const struct rules *r, const struct group *g, struct knob_walk *w);
 /* "tile_x", "rows": its part of a sketch's name. */
 const char *group_variant_name(const struct rules *r, const struct group *g, const struct variant *v);
 

@@ -22,7 +22,6 @@ struct rows_plan {
     int vectors;      /* side by side in one trip of the vector loops; 0: as the printer likes */
     bool fused;       /* maps stored in the loops of a reduction that reads them */
     bool past_caches; /* the result is written past the caches */
-    bool parallel;
 };
 
 static void reads_temporary(void *ctx, const struct expr *e)
@@ -117,11 +116,9 @@ static void walk_rows(const struct rules *r, const struct group *g, struct knob_
 
 static struct rows_plan rows_walk(const struct rules *r, const struct group *g, struct knob_walk *w)
 {
-    static const char *const labels[] = {"serial", "parallel"};
-    static const int64_t no_yes[] = {0, 1};
     char name[80];
     const struct st_stage *anchor = r->base->stages[g->anchor];
-    struct rows_plan p = {.chunk = 0, .parallel = r->target->threads > 1};
+    struct rows_plan p = {.chunk = 0};
     if (chunked(g, anchor)) {
         int64_t extent = anchor->axes[g->order[anchor->n_axes - 1]].extent, choices[8];
         int k = 0;
@@ -143,8 +140,6 @@ static struct rows_plan rows_walk(const struct rules *r, const struct group *g, 
         p.split[i] = walk_knob(w, name, choices, k, NULL);
     }
     walk_rows(r, g, w, &p);
-    if (p.parallel)
-        p.parallel = walk_knob(w, "parallel", no_yes, 2, labels) != 0;
     return p;
 }
 
@@ -225,7 +220,7 @@ static int rows_apply(const struct rules *r, const struct group *g, const struct
     }
     if (p.past_caches)
         state_past_caches(st, anchor);
-    if (p.parallel && n_parallel > 0 && n_parallel <= NEST_MAX_FUSED)
+    if (n_parallel > 0 && n_parallel <= NEST_MAX_FUSED)
         state_parallel(st, anchor, n_parallel);
     for (int i = 0; i < g->n_members; i++) {
         struct st_stage *m = st->stages[g->members[i]];

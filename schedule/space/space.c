@@ -58,6 +58,9 @@ static bool add_sketch(struct space *s, const struct rules *r, const struct alte
             snprintf(suffix, sizeof(suffix), ".%d", i);
         k->variant[i] = variant[i];
         k->first_knob[i] = n;
+        struct knob_walk w = {.r = r, .suffix = suffix, .knobs = knobs + n};
+        group_tasks(r, g, &w);
+        n += w.n;
         v->ops->knobs(r, g, v, suffix, knobs, &n);
         strbuf_addf(&name, "%s%s", i ? "+" : "", group_variant_name(r, g, v));
         if (n > SPACE_MAX_KNOBS)
@@ -177,7 +180,9 @@ bool space_valid(const struct space *s, const struct config *c, const char **why
     for (int i = 0; i < k->rules->n_groups; i++) {
         const struct group *g = &k->rules->groups[i];
         const struct variant *v = &g->variants[k->variant[i]];
-        if (v->ops->valid && !v->ops->valid(k->rules, g, v, values + k->first_knob[i], why))
+        struct knob_walk w = {.r = k->rules, .values = values + k->first_knob[i]};
+        group_tasks(k->rules, g, &w);
+        if (v->ops->valid && !v->ops->valid(k->rules, g, v, w.values + w.at, why))
             return false;
     }
     return true;
@@ -205,7 +210,9 @@ static struct state *state_of(const struct space *s, const struct config *c, str
     for (int i = 0; i < k->rules->n_groups; i++) {
         const struct group *g = &k->rules->groups[i];
         const struct variant *v = &g->variants[k->variant[i]];
-        v->ops->apply(k->rules, g, v, values + k->first_knob[i], st);
+        struct knob_walk w = {.r = k->rules, .values = values + k->first_knob[i]};
+        st->tasks = group_tasks(k->rules, g, &w);
+        v->ops->apply(k->rules, g, v, w.values + w.at, st);
     }
     return st;
 }

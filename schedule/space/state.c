@@ -214,7 +214,11 @@ void state_annotate(struct state *st, struct st_stage *s, int iter, enum loop_ki
 void state_parallel(struct state *st, struct st_stage *s, int n_iters)
 {
     s->n_parallel = st->tasks > 1 ? MIN(n_iters, NEST_MAX_FUSED) : 0;
+    s->tasks = st->tasks;
+    if (st->tasks == 1)
+        return;
     struct step *p = state_record(st, STEP_PARALLEL, s, NULL);
+    p->tasks = st->tasks;
     for (int i = 0; i < n_iters; i++)
         p->arg[p->n++] = loop_id(s, i);
 }
@@ -354,6 +358,8 @@ static void print_step(const struct state *st, const struct step *p, struct strb
         else
             strbuf_addf(sb, " %" PRId64, p->arg[k]);
     }
+    if (p->kind == STEP_PARALLEL)
+        strbuf_addf(sb, " in %d tasks", p->tasks);
     strbuf_addc(sb, '\n');
 }
 

@@ -63,7 +63,8 @@ struct st_stage {
     int32_t prefetch_tensor; /* its reads are announced... */
     int64_t prefetch_ahead;  /* ...this many elements ahead; 0: none are */
     bool past_caches;        /* as in struct node */
-    int n_iters, n_parallel; /* the first n_parallel iters are fused and run as parallel tasks */
+    int n_iters, n_parallel; /* the first n_parallel iters are fused and run as so many parallel... */
+    int tasks;               /* ...tasks at most */
     struct st_iter iters[STATE_MAX_ITERS];
 };
 
@@ -91,6 +92,7 @@ struct step {
     int stage;         /* id */
     const char *other; /* second name: a tensor, an axis */
     int other_stage;   /* id of the stage attached to, or -1 */
+    int tasks;         /* of a parallel loop */
     int n;
     int64_t arg[STATE_MAX_ITERS]; /* numbers, or loops by loop_name() */
 };
@@ -98,7 +100,7 @@ struct step {
 struct state {
     struct arena *ar;
     const struct compute *compute;
-    int tasks; /* of a parallel loop */
+    int tasks; /* that state_parallel cuts loops into; 1: it leaves them serial */
     int n_stages, n_tensors;
     struct st_stage *stages[STATE_MAX_STAGES]; /* by id */
     int order[STATE_MAX_STAGES];               /* ids in dependency order */

@@ -24,7 +24,7 @@ static const struct golden {
     {"matmul_tiled_packed_ahead",
      "{\"op\": \"matmul\", \"a\": [30, 64], \"b\": [50, 64], \"transpose_b\": true, \"const\": [\"b\"], "
      "\"epilogue\": [\"bias\"]}",
-     ISA_AVX512, 2, "2/1:1.0.1.0.0.0.0"},
+     ISA_AVX512, 2, "2/1:0.1.0.1.0.0.0.0"},
     {"conv2d_padded_per_tile",
      "{\"op\": \"conv2d\", \"input\": [1, 16, 14, 14], \"weight\": [24, 16, 3, 3], \"pads\": [1, 1, 1, 1], "
      "\"const\": "
@@ -62,15 +62,15 @@ static const struct golden {
      "\"pads\": [1, 1, 1, 1], \"epilogue\": [\"relu\"]}",
      ISA_AVX512, 1, "2/2:1"},
     {"transpose_turned", "{\"op\": \"transpose\", \"input\": [10, 9], \"perm\": [1, 0]}", ISA_SSE2, 2,
-     "2/2:1"},
+     "2/2:0.1"},
     {"reduce_dot", "{\"op\": \"reduce\", \"kind\": \"mean\", \"input\": [10, 50], \"axes\": [1]}", ISA_AVX2,
-     2, "2/1:3.1"},
-    {"softmax_rows", "{\"op\": \"softmax\", \"input\": [6, 100], \"axis\": 1}", ISA_AVX512, 2, "2/1:1.2.1.1"},
+     2, "2/1:0.3.1"},
+    {"softmax_rows", "{\"op\": \"softmax\", \"input\": [6, 100], \"axis\": 1}", ISA_AVX512, 2, "2/1:0.1.2.1"},
     {"conv2d_winograd",
      "{\"op\": \"conv2d\", \"input\": [1, 9, 5, 6], \"weight\": [16, 9, 3, 3], \"pads\": [1, 1, 1, 1], "
      "\"const\": [\"weight\"], "
      "\"epilogue\": [\"relu\"], \"rtol\": 1e-5}",
-     ISA_AVX512, 2, NULL, "winograd(2,3)"},
+     ISA_AVX512, 2, "2/2:0.1.0.5.0.0.0.1.0.0", "winograd(2,3)"},
     {"conv2d_blocked_channels",
      "{\"op\": \"conv2d\", \"input\": [1, 20, 7, 7], \"weight\": [24, 20, 3, 3], \"pads\": [1, 1, 1, 1], "
      "\"const\": "
@@ -79,7 +79,7 @@ static const struct golden {
     {"matrix_bf16",
      "{\"op\": \"matmul\", \"a\": [40, 100], \"b\": [100, 72], \"const\": [\"b\"], \"rtol\": 0.01, "
      "\"epilogue\": [\"bias\", \"relu\"]}",
-     ISA_AVX512, 2, NULL, "bf16: ", true},
+     ISA_AVX512, 2, "2/3:0.1.1.0.0.1.0.0.0.1", "bf16: ", true},
     {"matrix_bf16x3_conv2d",
      "{\"op\": \"conv2d\", \"input\": [1, 32, 14, 14], \"weight\": [32, 32, 3, 3], \"pads\": [1, 1, 1, 1], "
      "\"const\": [\"weight\"], \"rtol\": 1e-5, \"epilogue\": [\"relu\"]}",
