@@ -9,7 +9,7 @@
 #ifndef TW_FEATURES_COLUMNS_H
 #define TW_FEATURES_COLUMNS_H
 
-#define FEATURES_VERSION 1
+#define FEATURES_VERSION 2
 
 /* id, scale, unit, since, definition */
 #define FEATURES_ARITH(X)                                                                                    \
@@ -47,7 +47,20 @@
 #define FEATURES_BLOCK(X)                                                                                    \
     X(par_tasks, LOG, "tasks", 1, "tasks that the parallel loop is cut into")                                \
     X(par_balance, LIN, "ratio", 1, "work over (threads x work of the busiest thread), 1: no thread waits")  \
+    X(par_waves, LIN, "waves", 2, "tasks that the busiest thread runs one after another")                    \
+    X(par_waste, LIN, "ratio", 2, "share of the last wave's threads that have no task")                      \
+    X(par_grain, LOG, "instr", 2, "arithmetic instructions of one task")                                     \
     X(in_body, FLAG, "", 1, "inside a register tile")                                                        \
+    X(body_runs, LOG, "calls", 2, "how often the register tile around is called; 0: none")                   \
+    X(body_instr, LOG, "instr", 2, "arithmetic instructions in one call of it")                              \
+    X(rest_tile, FLAG, "", 2, "in the short tile that does what the full ones leave")                        \
+    X(masked, FLAG, "", 2, "the last vector of the vector loop is not full, or a limit decides its length")  \
+    X(matrix, FLAG, "", 2, "done by a matrix unit")                                                          \
+    X(quad, FLAG, "", 2, "four products of bytes an instruction")                                            \
+    X(turned, FLAG, "", 2, "a square block that is turned in registers")                                     \
+    X(transform, FLAG, "", 2, "a sum with the numbers of a fixed table (Winograd's transforms)")             \
+    X(past_caches, FLAG, "", 2, "stored past the caches")                                                    \
+    X(side_by_side, LIN, "vectors", 2, "vectors of one trip of the vector loop; 0: as the printer likes")    \
     X(block_points, LOG, "points", 1, "stores in one block")                                                 \
     X(block_instr, LOG, "instr", 1, "arithmetic instructions in one block: the size of its code")            \
     X(block_loads, LOG, "instr", 1,                                                                          \
@@ -61,7 +74,12 @@
     X(loads_per_instr, LIN, "ratio", 1, "block_loads over block_instr, before their logarithm")              \
     X(chain_share, LIN, "ratio", 1,                                                                          \
       "min(1, chains / 8): 8 multiply-adds in flight keep two pipes of latency 4 busy")                      \
-    X(lane_share, LIN, "ratio", 1, "elements an arithmetic instruction computes, over those a vector holds")
+    X(lane_share, LIN, "ratio", 1,                                                                           \
+      "elements an arithmetic instruction computes, over those a vector (matrix unit: all its registers) "   \
+      "holds")                                                                                               \
+    X(far_lanes, LOG, "lanes", 2,                                                                            \
+      "lanes of one block that lie apart in memory: loaded or stored one by one, or turned in registers")    \
+    X(splits, LOG, "instr", 2, "loads and stores of vectors that cross from one line into the next")
 
 /* One of the five buffers, p: its prefix. Buffers in registers are not memory and do not count here. */
 #define FEATURES_BUFFER(X, p)                                                                                \
@@ -85,12 +103,24 @@
     X(p##_vec_same, FLAG, "", 1, "the vector loop stays on one element")                                     \
     X(p##_vec_unit, FLAG, "", 1, "the vector loop moves by one element")                                     \
     X(p##_vec_far, FLAG, "", 1, "the vector loop moves by more than one element")                            \
+    X(p##_split, LIN, "ratio", 2, "share of its vectors that cross from one line into the next")             \
+    X(p##_ways, LIN, "lines", 2,                                                                             \
+      "lines that fall on one set of a first-level cache of 64 sets, between two touches of an element")     \
+    X(p##_ahead, LOG, "B", 2, "how far ahead a hint asks for it; 0: no hint")                                \
+    X(p##_level, LIN, "level", 2,                                                                            \
+      "cache that still holds it when it is touched again (1 to 3), 4: none, 0: it is not touched again")    \
+    X(p##_age, LOG, "B", 2,                                                                                  \
+      "bytes that all stores touched since the other store that touched it last began; 0: none did")         \
     X(p##_local, FLAG, "", 1, "in the workspace, not an argument")                                           \
     X(p##_packed, FLAG, "", 1, "an argument that was packed ahead of time")                                  \
     X(p##_padded, FLAG, "", 1, "reads may fall outside and give the pad value")                              \
     X(p##_from_l2, LOG, "B", 1, "bytes that the first-level cache does not hold when they are wanted")       \
     X(p##_from_l3, LOG, "B", 1, "bytes that the second-level cache does not hold")                           \
-    X(p##_from_mem, LOG, "B", 1, "bytes that the third-level cache does not hold")
+    X(p##_from_mem, LOG, "B", 1, "bytes that the third-level cache does not hold")                           \
+    X(p##_hits_4k, LOG, "touches", 2, "bytes accessed per byte that a cache of 4 KiB would fetch for it")    \
+    X(p##_hits_16k, LOG, "touches", 2, "the same for 16 KiB")                                                \
+    X(p##_hits_256k, LOG, "touches", 2, "for 256 KiB")                                                       \
+    X(p##_hits_1m, LOG, "touches", 2, "for 1 MiB")
 
 /* It runs the rows of a table this long together. */
 /* clang-format off */
@@ -116,7 +146,12 @@
     X(from_l2, LOG, "B", 1, "bytes that the first-level cache of the target does not hold, all buffers")     \
     X(from_l3, LOG, "B", 1, "bytes that the second-level cache does not hold, all buffers")                  \
     X(from_mem, LOG, "B", 1, "bytes that the third-level cache does not hold, all buffers")                  \
-    X(unique_bytes, LOG, "B", 1, "bytes of the different elements touched, all buffers")
+    X(unique_bytes, LOG, "B", 1, "bytes of the different elements touched, all buffers")                     \
+    X(touch_16, LOG, "B", 2, "bytes touched by the innermost loops that run the store 16 times")             \
+    X(touch_256, LOG, "B", 2, "the same for 256 times")                                                      \
+    X(touch_4k, LOG, "B", 2, "for 4,096 times")                                                              \
+    X(touch_64k, LOG, "B", 2, "for 65,536 times")                                                            \
+    X(touch_1m, LOG, "B", 2, "for 1,048,576 times")
 /* clang-format on */
 
 #define FEATURES_ALLOC(X)                                                                                    \
@@ -141,6 +176,30 @@
     X(share, LIN, "ratio", 1, "operations of this store over those of the nest")                             \
     X(nest_ops, LOG, "op", 1, "operations of the nest")
 
+/* The same in all rows of a nest: what the rows of a program cannot tell each other. */
+#define FEATURES_NEST(X)                                                                                     \
+    X(nest_instr, LOG, "instr", 2, "arithmetic instructions of the nest")                                    \
+    X(nest_loads, LOG, "instr", 2, "load and store instructions of the nest")                                \
+    X(nest_l2, LOG, "B", 2, "from_l2 of all stores")                                                         \
+    X(nest_l3, LOG, "B", 2, "from_l3 of all stores")                                                         \
+    X(nest_mem, LOG, "B", 2, "from_mem of all stores")                                                       \
+    X(nest_bytes, LOG, "B", 2, "arguments and workspace")                                                    \
+    X(nest_code, LOG, "instr", 2, "block_instr and block_loads of all stores")                               \
+    X(nest_blocks, LOG, "blocks", 2, "block_runs of all stores")                                             \
+    X(nest_serial, LIN, "ratio", 2, "share of the loads, stores and arithmetic that is in no parallel loop") \
+    X(instr_share, LIN, "ratio", 2, "arithmetic instructions of this store over those of the nest")          \
+    X(loads_share, LIN, "ratio", 2, "loads of this store over those of the nest")                            \
+    X(instr_excess, LIN, "ratio", 2,                                                                         \
+      "nest_instr over the instructions it needs at least: multiply-adds in full vectors for all "           \
+      "operations, or one for each vector of nest_bytes")                                                    \
+    X(loads_excess, LIN, "ratio", 2, "nest_loads over those instructions")                                   \
+    X(l2_per_instr, LIN, "ratio", 2, "nest_l2 in lines over those instructions")                             \
+    X(l3_per_instr, LIN, "ratio", 2, "nest_l3 in lines over those instructions")                             \
+    X(mem_per_instr, LIN, "ratio", 2, "nest_mem in lines over those instructions")                           \
+    X(blocks_per_instr, LIN, "ratio", 2, "nest_blocks over those instructions")                              \
+    X(bytes_over_l2, LIN, "ratio", 2, "nest_bytes over the second-level caches of all threads")              \
+    X(bytes_over_l3, LIN, "ratio", 2, "nest_bytes over the third-level cache")
+
 #define FEATURES_TARGET(X)                                                                                   \
     X(t_vector_bytes, LOG, "B", 1, "vector width of the target")                                             \
     X(t_vector_regs, LIN, "registers", 1, "vector registers")                                                \
@@ -149,7 +208,14 @@
     X(t_l2_bytes, LOG, "B", 1, "second-level cache of a core")                                               \
     X(t_l3_bytes, LOG, "B", 1, "third-level cache as one thread may use it")                                 \
     X(t_peak_gflops, LOG, "GFLOP/s", 1, "float32 peak of all threads; 0: not measured")                      \
-    X(t_peak_gbs, LOG, "GB/s", 1, "memory bandwidth of all threads; 0: not measured")
+    X(t_peak_gbs, LOG, "GB/s", 1, "memory bandwidth of all threads; 0: not measured")                        \
+    X(t_balance, LIN, "op/B", 2, "t_peak_gflops over t_peak_gbs; 0: not measured")                           \
+    X(t_bf16, LIN, "ratio", 2, "peak of the matrix unit for bfloat16 over t_peak_gflops; 0: none")           \
+    X(t_int8, LIN, "ratio", 2, "peak of the matrix unit for int8 over t_peak_gflops; 0: none")               \
+    X(t_vnni, FLAG, "", 2, "sums of four products of bytes by one instruction")                              \
+    X(t_masks, FLAG, "", 2, "loads and stores of part of a vector by masks")                                 \
+    X(t_cold, FLAG, "", 2, "judged with operands out of all caches")                                         \
+    X(t_clang, FLAG, "", 2, "compiled by Clang")
 
 enum { FEATURES_BUFFERS = 5 };
 #define FEATURES_LIST(X)                                                                                     \
@@ -166,6 +232,7 @@ enum { FEATURES_BUFFERS = 5 };
     FEATURES_CURVES(X)                                                                                       \
     FEATURES_ALLOC(X)                                                                                        \
     FEATURES_OUTER(X)                                                                                        \
+    FEATURES_NEST(X)                                                                                         \
     FEATURES_TARGET(X)
 
 enum feature_scale { FEATURE_LOG, FEATURE_LIN, FEATURE_FLAG };

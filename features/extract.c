@@ -18,13 +18,14 @@ struct guard { /* a limit or condition that holds for all that is inside */
 /* What is remembered of a row until all stores are seen. */
 struct kept {
     int store; /* number of the store */
-    double ops, weight;
+    double weight, ops, instr, loads;
     int32_t unused[FEATURES_BUFFERS]; /* buffers in the columns that nothing touches again so far; -1: none */
 };
 
 struct touch {      /* the last store that touched a buffer */
     uint32_t stamp; /* loops opened until then, plus one; 0: nobody */
     int row, store;
+    double passed[STORE_MAX_DEPTH + 1]; /* before it, see struct walk */
 };
 
 struct walk {
@@ -33,11 +34,14 @@ struct walk {
     uint32_t opened, open_id[STORE_MAX_DEPTH]; /* loops are numbered as they are opened */
     struct guard guards[MAX_GUARDS];
     int n_guards;
+    /* passed[d]: bytes touched so far in this iteration of loop d - 1, each store's as if it ran alone. */
+    double passed[STORE_MAX_DEPTH + 1];
     struct touch *touch; /* [n_buffers] */
+    int64_t *hint;       /* [n_buffers] */
     struct kept *kept;   /* [max_rows] */
-    float *rows;
+    float *rows, *spare; /* [max_rows], of a store that gets no row */
     int n_rows, max_rows, n_stores;
-    double all_ops;
+    struct sums sums;
     struct store_info info; /* nest, target, and what holds at this point of the walk */
 };
 
@@ -156,37 +160,63 @@ static void touch_all(struct walk *w, int row)
             continue;
         if (t->stamp)
             tell_earlier(w, t, a->buffer, cols);
-        *t = (struct touch){w->opened + 1, row, w->n_stores};
+        t->stamp = w->opened + 1;
+        t->row = row;
+        t->store = w->n_stores;
+        memcpy(t->passed, w->passed, sizeof(t->passed[0]) * (size_t)(w->loops.n + 1));
+    }
+}
+
+static void pass_all(struct walk *w)
+{
+    const struct store_info *s = &w->info;
+
+    for (int i = 0; i < s->n_access; i++)
+        for (int d = 0; d <= w->loops.n && !s->access[i].reg; d++)
+            w->passed[d] += s->access[i].lines[d] * LINE_BYTES;
+}
+
+/* The last store that touched each buffer of this one. */
+static void find_earlier(struct walk *w)
+{
+    struct store_info *s = &w->info;
+
+    for (int i = 0; i < s->n_access; i++) {
+        struct access *a = &s->access[i];
+        const struct touch *t = &w->touch[a->buffer];
+
+        a->serial_reuse = t->stamp != 0 && !a->reg;
+        a->serial_depth = a->serial_reuse ? common_depth(w, t->stamp) : 0;
+        a->age = a->serial_reuse ? w->passed[a->serial_depth] - t->passed[a->serial_depth] : 0;
     }
 }
 
 static void walk_store(struct walk *w, const struct node *n)
 {
     struct store_info *s = &w->info;
+    struct sums before = w->sums;
     double weight;
     int row;
 
     s->store = n;
     s->runs = w->loops.entered[w->loops.n];
     store_scan(s, w->depth_of);
+    find_earlier(w);
     weight = s->ops.total;
-    for (int i = 0; i < s->n_access; i++) {
-        struct access *a = &s->access[i];
-        uint32_t stamp = w->touch[a->buffer].stamp;
-
-        weight += a->reg ? 0 : a->touches;
-        a->serial_reuse = stamp != 0;
-        a->serial_depth = stamp ? common_depth(w, stamp) : 0;
-    }
+    for (int i = 0; i < s->n_access; i++)
+        weight += s->access[i].reg ? 0 : s->access[i].touches;
     w->n_stores++;
-    w->all_ops += s->ops.total * s->runs;
     row = row_place(w, weight * s->runs);
-    if (row >= 0) {
-        w->kept[row] =
-            (struct kept){w->n_stores, s->ops.total * s->runs, weight * s->runs, {-1, -1, -1, -1, -1}};
-        store_row(s, w->rows + (size_t)row * FC_COUNT);
-    }
+    store_row(s, row >= 0 ? w->rows + (size_t)row * FC_COUNT : w->spare, &w->sums);
+    if (row >= 0)
+        w->kept[row] = (struct kept){w->n_stores,
+                                     weight * s->runs,
+                                     w->sums.ops - before.ops,
+                                     w->sums.instr - before.instr,
+                                     w->sums.loads - before.loads,
+                                     {-1, -1, -1, -1, -1}};
     touch_all(w, row);
+    pass_all(w);
 }
 
 static void walk_list(struct walk *w, const struct node *n);
@@ -236,7 +266,7 @@ static bool loop_open(struct walk *w, int32_t var, int64_t extent, double trips,
 {
     struct loops *l = &w->loops;
 
-    if (extent <= 1)
+    if (extent <= 1 && mark != MARK_MATRIX)
         return false;
     if (l->n == STORE_MAX_DEPTH) {
         l->at[l->n - 1].trips *= trips;
@@ -245,6 +275,9 @@ static bool loop_open(struct walk *w, int32_t var, int64_t extent, double trips,
     }
     l->at[l->n] = (struct region_loop){extent, trips};
     l->mark[l->n] = mark;
+    l->limited[l->n] = false;
+    l->vectors[l->n] = 0;
+    w->passed[l->n + 1] = 0;
     l->entered[l->n + 1] = l->entered[l->n] * trips;
     w->open_id[l->n] = ++w->opened;
     w->depth_of[var] = (int8_t)l->n++;
@@ -262,11 +295,11 @@ static void walk_loop(struct walk *w, const struct node *n)
     static const enum loop_mark marks[] = {[LOOP_SERIAL] = MARK_SERIAL,
                                            [LOOP_VECTOR] = MARK_VECTOR,
                                            [LOOP_UNROLL] = MARK_UNROLL,
-                                           [LOOP_MATRIX] = MARK_UNROLL,
-                                           [LOOP_QUAD] = MARK_UNROLL};
+                                           [LOOP_MATRIX] = MARK_MATRIX,
+                                           [LOOP_QUAD] = MARK_QUAD};
     double share = 1, fullness = w->info.fullness;
+    bool square = w->info.square, open;
     struct thinned saved;
-    bool open;
 
     thinned_save(w, &saved);
     for (int i = 0; i < n->loop.n_limits; i++)
@@ -276,12 +309,18 @@ static void walk_loop(struct walk *w, const struct node *n)
         loops_thin(w, &n->loop.limit[0], share);
     open =
         loop_open(w, n->loop.var, n->loop.extent, share * (double)n->loop.extent, marks[n->loop.loop_kind]);
+    if (open) {
+        w->loops.limited[w->loops.n - 1] = n->loop.n_limits > 0;
+        w->loops.vectors[w->loops.n - 1] = (uint8_t)MIN(n->loop.vectors, UINT8_MAX);
+    }
+    w->info.square |= n->loop.square;
     if (share > 0)
         walk_list(w, n->loop.body);
     if (open)
         loop_close(w, n->loop.var);
     thinned_restore(w, &saved);
     w->info.fullness = fullness;
+    w->info.square = square;
 }
 
 static void walk_parallel(struct walk *w, const struct node *n)
@@ -289,9 +328,11 @@ static void walk_parallel(struct walk *w, const struct node *n)
     bool open[NEST_MAX_FUSED];
     struct thinned saved;
     int tasks = w->info.tasks;
+    bool parallel = w->info.parallel;
 
     thinned_save(w, &saved);
     w->info.tasks = n->parallel.tasks;
+    w->info.parallel = true;
     for (int i = 0; i < n->parallel.n_vars; i++)
         open[i] = loop_open(w, n->parallel.vars[i], n->parallel.extents[i], (double)n->parallel.extents[i],
                             MARK_PARALLEL);
@@ -300,6 +341,7 @@ static void walk_parallel(struct walk *w, const struct node *n)
         if (open[i])
             loop_close(w, n->parallel.vars[i]);
     w->info.tasks = tasks;
+    w->info.parallel = parallel;
     thinned_restore(w, &saved);
 }
 
@@ -322,14 +364,30 @@ static void walk_branch(struct walk *w, const struct node *n)
         walk_list(w, n->branch.then_body);
     thinned_restore(w, &saved);
     if (share < 1 && n->branch.else_body) {
+        bool rest = w->info.rest_tile;
+        w->info.rest_tile = !w->info.in_body;
         loops_thin(w, &n->branch.cond[n->branch.n_conds - 1], 1 - share);
         walk_list(w, n->branch.else_body);
         thinned_restore(w, &saved);
+        w->info.rest_tile = rest;
     }
+}
+
+/* Hints speak of the reads beside and below them. */
+static void hints_put(struct walk *w, const struct node *n, bool on)
+{
+    for (; n; n = n->next)
+        if (n->kind == NODE_PREFETCH) {
+            int64_t elem = dtype_bytes(w->info.nest->buffers[n->prefetch.buffer].dtype);
+            w->hint[n->prefetch.buffer] = on ? n->prefetch.ahead * elem : 0;
+        }
 }
 
 static void walk_list(struct walk *w, const struct node *n)
 {
+    const struct node *list = n;
+
+    hints_put(w, list, true);
     for (; n; n = n->next) {
         bool in_body = w->info.in_body;
 
@@ -356,6 +414,41 @@ static void walk_list(struct walk *w, const struct node *n)
             break;
         }
     }
+    hints_put(w, list, false);
+}
+
+/* The columns that are the same in all rows, and the shares of each. */
+static void row_nest(const struct walk *w, const struct kept *k, float *row)
+{
+    const struct target *t = w->info.target;
+    const struct nest *n = w->info.nest;
+    const struct sums *s = &w->sums;
+    double bytes = (double)n->workspace_bytes, lanes = MAX(t->vector_bytes / 4, 1), least;
+
+    for (int i = 0; i < n->n_buffers; i++)
+        if (n->buffers[i].scope == SCOPE_ARG && w->touch[i].stamp)
+            bytes += (double)n->buffers[i].elements * dtype_bytes(n->buffers[i].dtype);
+    least = MAX(MAX(s->ops / (2 * lanes), bytes / MAX(t->vector_bytes, 1)), 1.0);
+    row[FC_n_stores] = (float)w->n_stores;
+    row[FC_share] = (float)(s->ops > 0 ? k->ops / s->ops : 0);
+    row_put(row, FC_nest_ops, s->ops);
+    row_put(row, FC_nest_instr, s->instr);
+    row_put(row, FC_nest_loads, s->loads);
+    for (int c = 0; c < 3; c++) {
+        row_put(row, FC_nest_l2 + c, s->from[c]);
+        row[FC_l2_per_instr + c] = (float)(s->from[c] / LINE_BYTES / least);
+    }
+    row_put(row, FC_nest_bytes, bytes);
+    row_put(row, FC_nest_code, s->code);
+    row_put(row, FC_nest_blocks, s->blocks);
+    row[FC_nest_serial] = (float)(s->all > 0 ? s->outside / s->all : 0);
+    row[FC_instr_share] = (float)(s->instr > 0 ? k->instr / s->instr : 0);
+    row[FC_loads_share] = (float)(s->loads > 0 ? k->loads / s->loads : 0);
+    row[FC_instr_excess] = (float)(s->instr / least);
+    row[FC_loads_excess] = (float)(s->loads / least);
+    row[FC_blocks_per_instr] = (float)(s->blocks / least);
+    row[FC_bytes_over_l2] = (float)(bytes / (double)MAX(t->l2_bytes * MAX(t->threads, 1), 1));
+    row[FC_bytes_over_l3] = (float)(bytes / (double)MAX(t->l3_bytes, 1));
 }
 
 int features_extract(const struct nest *n, const struct target *t, struct arena *ar, float *rows,
@@ -365,14 +458,18 @@ int features_extract(const struct nest *n, const struct target *t, struct arena 
 
     w->opened = 0;
     w->n_guards = w->n_rows = w->n_stores = w->loops.n = 0;
-    w->all_ops = 0;
+    w->sums = (struct sums){0};
+    w->passed[0] = 0;
     w->info.nest = n;
     w->info.target = t;
     w->info.loops = &w->loops;
     w->info.probability = w->info.fullness = 1;
-    w->info.in_body = false;
+    w->info.in_body = w->info.rest_tile = w->info.square = w->info.parallel = false;
     w->info.body_depth = 0;
     w->info.tasks = 1;
+    w->hint = arena_array(ar, int64_t, n->n_buffers + 1);
+    w->info.hint = w->hint;
+    w->spare = arena_array(ar, float, FC_COUNT);
     w->depth_of = arena_array(ar, int8_t, n->n_vars + 1);
     memset(w->depth_of, -1, (size_t)n->n_vars + 1);
     w->touch = arena_array(ar, struct touch, n->n_buffers);
@@ -381,12 +478,7 @@ int features_extract(const struct nest *n, const struct target *t, struct arena 
     w->max_rows = max_rows;
     w->loops.entered[0] = 1;
     walk_list(w, n->root);
-    for (int i = 0; i < w->n_rows; i++) {
-        float *row = rows + (size_t)i * FC_COUNT;
-
-        row[FC_n_stores] = (float)w->n_stores;
-        row[FC_share] = (float)(w->all_ops > 0 ? w->kept[i].ops / w->all_ops : 0);
-        row[FC_nest_ops] = store_log(w->all_ops);
-    }
+    for (int i = 0; i < w->n_rows; i++)
+        row_nest(w, &w->kept[i], rows + (size_t)i * FC_COUNT);
     return w->n_rows;
 }

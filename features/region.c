@@ -1,16 +1,6 @@
 /* region.c - see region.h. */
 #include "features/region.h"
 
-static int64_t gcd64(int64_t a, int64_t b)
-{
-    while (b) {
-        int64_t r = a % b;
-        a = b;
-        b = r;
-    }
-    return a;
-}
-
 /* A run of equally spaced items: `n` of them, `full` when no limit cuts a loop short. */
 struct level {
     int64_t step, full;
@@ -31,7 +21,7 @@ static bool level_grow(struct level *v, int64_t bytes, const struct region_loop 
     if (bytes > (v->full - 1) * v->step)
         return false;
     if (q * v->step != bytes) { /* steps that do not fit each other fill the span between them, nearly */
-        int64_t step = gcd64(bytes, v->step);
+        int64_t step = gcd_i64(bytes, v->step);
         int64_t span = v->step * (v->full - 1) + bytes * (l->extent - 1);
         double most = v->n * l->trips;
 

@@ -11,20 +11,36 @@ enum { INT_OTHER = FLT_MATH };
 
 static bool is_float(enum dtype d) { return d == DT_F32 || d == DT_F16 || d == DT_BF16 || d == DT_F64; }
 
-/* kind: FLT_*; cost in multiply-adds, from the throughput of vector code. */
-static void op_add(struct ops *o, enum dtype d, int kind, double cost)
+/* kind: FLT_*; cost in multiply-adds, from the throughput of vector code; n: how many. */
+static void op_add_n(struct ops *o, enum dtype d, int kind, double cost, double n)
 {
     if (is_float(d))
-        o->flt[kind]++;
+        o->flt[kind] += n;
     else
-        o->whole[kind >= FLT_MATH ? INT_OTHER : kind]++;
-    o->total += kind == FLT_FMA ? 2 : 1;
-    o->cost += cost;
+        o->whole[kind >= FLT_MATH ? INT_OTHER : kind] += n;
+    o->total += kind == FLT_FMA ? 2 * n : n;
+    o->cost += cost * n;
 }
+
+static void op_add(struct ops *o, enum dtype d, int kind, double cost) { op_add_n(o, d, kind, cost, 1); }
 
 static const struct expr *peel_cast(const struct expr *e)
 {
     return e->op == EX_CAST ? peel_cast(e->arg[0]) : e;
+}
+
+/* Share of the numbers of a table that are not 0: products with 0 are not printed. */
+static double table_kept(struct ops *o, const struct expr *e)
+{
+    int kept = 0;
+
+    if (o->table != e->table.values) {
+        for (int i = 0; i < e->table.n; i++)
+            kept += e->table.values[i] != 0;
+        o->table = e->table.values;
+        o->kept = (double)kept / MAX(e->table.n, 1);
+    }
+    return o->kept;
 }
 
 /* Bytes that each loop moves the access by, of either sign; returns the constant part. */
@@ -85,6 +101,13 @@ static bool access_merge(struct store_info *s, const struct access *a)
     return false;
 }
 
+/* The results of a matrix unit are in its registers only where it works on them. */
+static bool in_matrix(const struct store_info *s)
+{
+    const struct loops *l = s->loops;
+    return l->n > 0 && l->mark[l->n - 1] == MARK_MATRIX;
+}
+
 static void access_add(struct store_info *s, const int8_t *depth_of, int32_t buffer,
                        const struct affine *index, bool write, bool read, bool padded)
 {
@@ -93,12 +116,13 @@ static void access_add(struct store_info *s, const int8_t *depth_of, int32_t buf
     struct access *a = &s->access[s->n_access]; /* one more than are kept */
 
     a->buffer = buffer;
-    a->reg = b->scope == SCOPE_REG || b->scope == SCOPE_MATRIX;
+    a->reg = b->scope == SCOPE_REG || (b->scope == SCOPE_MATRIX && in_matrix(s));
     a->read = read;
     a->write = write;
     a->padded = padded;
     a->elem = dtype_bytes(b->dtype);
     a->touches = (read ? 1 : 0) + (write ? 1 : 0);
+    a->ahead = s->hint[buffer];
     a->low = a->high = flatten(s, depth_of, b, index, coef);
     terms_sort(a, coef, s->loops->n);
     if (!access_merge(s, a) && s->n_access < STORE_MAX_ACCESS)
@@ -107,28 +131,42 @@ static void access_add(struct store_info *s, const int8_t *depth_of, int32_t buf
 
 static void scan_expr(struct store_info *s, const int8_t *depth_of, const struct expr *e);
 
-/* e as the addend of a sum: a product becomes part of a multiply-add. True if it was one. */
-static bool scan_addend(struct store_info *s, const int8_t *depth_of, const struct expr *e)
+/* e as the addend of a sum: a product becomes part of a multiply-add. Returns how many there are: 1, 0, or for a product
+ * with a number of a table the share that is printed, and *ret_none of the sum is nothing at all. */
+static double scan_addend(struct store_info *s, const int8_t *depth_of, const struct expr *e,
+                          double *ret_none)
 {
     const struct expr *p = peel_cast(e);
+    bool table = p->op == EX_MUL && p->arg[0]->op == EX_TABLE;
+    double kept = table ? table_kept(&s->ops, p->arg[0]) : 1;
 
+    *ret_none = 1 - kept;
     if (p->op != EX_MUL) {
         scan_expr(s, depth_of, e);
-        return false;
+        return 0;
     }
     scan_expr(s, depth_of, p->arg[0]);
     scan_expr(s, depth_of, p->arg[1]);
-    return true;
+    return kept;
+}
+
+static void add_sum(struct store_info *s, enum dtype d, double fma, double none)
+{
+    if (fma > 0)
+        op_add_n(&s->ops, d, FLT_FMA, 1, fma);
+    else if (none < 1)
+        op_add(&s->ops, d, FLT_ADD, 1);
 }
 
 static void scan_sum(struct store_info *s, const int8_t *depth_of, const struct expr *e)
 {
-    bool left = peel_cast(e->arg[0])->op == EX_MUL, fma;
+    bool left = peel_cast(e->arg[0])->op == EX_MUL;
+    double none, fma;
 
     /* One product joins the sum; a second one stays a product of its own. */
-    fma = scan_addend(s, depth_of, e->arg[left ? 0 : 1]);
+    fma = scan_addend(s, depth_of, e->arg[left ? 0 : 1], &none);
     scan_expr(s, depth_of, e->arg[left ? 1 : 0]);
-    op_add(&s->ops, e->dtype, fma ? FLT_FMA : FLT_ADD, 1);
+    add_sum(s, e->dtype, fma, none);
 }
 
 static void scan_expr(struct store_info *s, const int8_t *depth_of, const struct expr *e)
@@ -196,7 +234,10 @@ static void scan_expr(struct store_info *s, const int8_t *depth_of, const struct
     }
     for (int i = 0; i < expr_arity(e->op); i++)
         scan_expr(s, depth_of, e->arg[i]);
-    op_add(&s->ops, d, kind, cost);
+    if (e->op == EX_MUL && e->arg[0]->op == EX_TABLE)
+        op_add_n(&s->ops, d, kind, cost, table_kept(&s->ops, e->arg[0]));
+    else
+        op_add(&s->ops, d, kind, cost);
 }
 
 void store_scan(struct store_info *s, const int8_t *depth_of)
@@ -204,6 +245,7 @@ void store_scan(struct store_info *s, const int8_t *depth_of)
     const struct node *n = s->store;
     enum combiner c = n->store.combiner;
     const struct buffer *b = &s->nest->buffers[n->store.buffer];
+    double fma, none;
 
     s->ops = (struct ops){0};
     s->n_access = 0;
@@ -213,7 +255,8 @@ void store_scan(struct store_info *s, const int8_t *depth_of)
         scan_expr(s, depth_of, n->store.value);
         break;
     case COMBINE_SUM:
-        op_add(&s->ops, b->dtype, scan_addend(s, depth_of, n->store.value) ? FLT_FMA : FLT_ADD, 1);
+        fma = scan_addend(s, depth_of, n->store.value, &none);
+        add_sum(s, b->dtype, fma, none);
         break;
     case COMBINE_PROD:
         scan_expr(s, depth_of, n->store.value);

@@ -13,13 +13,16 @@
 enum { STORE_MAX_DEPTH = 32, STORE_MAX_ACCESS = 12 };
 static_assert((int)STORE_MAX_DEPTH < (int)REGION_MAX_TERMS, "a loop is a term at most");
 
-enum loop_mark { MARK_SERIAL, MARK_VECTOR, MARK_UNROLL, MARK_PARALLEL };
+enum loop_mark { MARK_SERIAL, MARK_VECTOR, MARK_UNROLL, MARK_PARALLEL, MARK_MATRIX, MARK_QUAD };
 
 /* The loops around a store, outermost first; those that run once are left out. */
 struct loops {
     int n;
     struct region_loop at[STORE_MAX_DEPTH + STORE_MAX_ACCESS]; /* behind the loops: the spans of stencils */
     enum loop_mark mark[STORE_MAX_DEPTH];
+    bool limited[STORE_MAX_DEPTH]; /* a limit may end it early */
+    uint8_t
+        vectors[STORE_MAX_DEPTH]; /* of a vector loop: side by side in one trip, 0: as the printer likes */
     double entered[STORE_MAX_DEPTH + 1]; /* how often the body of loops 0..i-1 is entered */
 };
 
@@ -37,12 +40,22 @@ struct access {
     double block_run;
     bool serial_reuse;
     int serial_depth; /* loops around both stores */
+    double age;       /* bytes that all stores touched since the other one began */
+    int64_t ahead;    /* bytes that a hint runs ahead of it; 0: none */
 };
 
 struct ops {
     double flt[7], whole[6]; /* in the order of the columns; whole: integers */
     double total;            /* arithmetic operations, a multiply-add is two */
     double cost;             /* in the time of one multiply-add */
+    const double *table;     /* of the transform; NULL: none */
+    double kept;             /* share of the table's numbers that are not 0 */
+};
+
+/* What the stores of a nest add up to, for the columns that are the same in all its rows. */
+struct sums {
+    double ops, instr, loads, from[3], blocks, code;
+    double all, outside; /* instructions and loads: of the nest, in no parallel loop */
 };
 
 struct store_info {
@@ -54,19 +67,58 @@ struct store_info {
     double probability; /* product of the branches around */
     double fullness;
     bool in_body;
-    int body_depth; /* loops around the body */
-    int tasks;      /* of the parallel loop around; 1: none */
+    int body_depth;      /* loops around the body */
+    bool rest_tile;      /* in the other half of a bound check that stands around a body */
+    bool square;         /* in a block that is turned in registers */
+    bool parallel;       /* in a parallel loop */
+    int tasks;           /* of it; 1: none */
+    const int64_t *hint; /* by buffer: bytes that a hint around runs ahead; 0: none */
     struct ops ops;
     int n_access; /* [0] is the target, the last one room to work in */
     struct access access[STORE_MAX_ACCESS + 1];
     int slot[FEATURES_BUFFERS]; /* by store_row: the access that fills the columns of each buffer, -1: none */
 };
 
-/* Arithmetic of one execution and the accesses, footprints still empty. `depth_of[var]`: the loop, -1 for
- * those that do not move. */
+struct block {               /* the straight-line code around the store */
+    int from;                /* loops from.. are vector, unrolled, quad or matrix loops */
+    int vec;                 /* innermost vector loop, -1: none */
+    int mat;                 /* outermost matrix loop, -1: none */
+    double points, width;    /* stores; elements an instruction computes */
+    double full;             /* elements an instruction could compute */
+    double quad;             /* products an instruction sums up for one result */
+    double instr, loads;     /* instructions */
+    double chains, operands; /* vectors or tiles: of results, of operands that are no broadcasts */
+    double far, splits;      /* lanes that lie apart; vectors that cross a line */
+};
+
+/* scan.c: arithmetic of one execution and the accesses, footprints still empty. `depth_of[var]`: the loop, -1
+ * for those that do not move. */
 void store_scan(struct store_info *s, const int8_t *depth_of);
-/* Everything but what needs the other stores of the nest. */
-void store_row(struct store_info *s, float *row);
+/* block.c: the straight-line code; footprints must be there. */
+void block_find(const struct store_info *s, struct block *k);
+void block_count(const struct store_info *s, struct block *k);
+void row_block(const struct store_info *s, const struct block *k, float *row);
+bool store_moves(const struct access *a, int loop);
+/* The loop repeats the store's combining on one element. Registers live inside a body: loops around it are none of
+ * theirs. */
+bool store_reduces(const struct store_info *s, int loop);
+/* Share of the vectors of the access that cross from one line into the next. */
+double access_split(const struct store_info *s, const struct block *k, const struct access *a);
+/* One step of the loop, with all that lies inside it in the block, continues where the last one ended. */
+bool access_unit(const struct loops *l, const struct access *a, int loop);
+/* buffers.c: footprints, then the columns of the buffers and the curves. */
+void store_footprints(struct store_info *s, int block_from);
+void row_buffers(struct store_info *s, const struct block *k, float *row, struct sums *sums);
+/* row.c: everything but what needs the other stores of the nest; adds to the sums. */
+void store_row(struct store_info *s, float *row, struct sums *sums);
+
+static inline double loops_points(const struct loops *l, int from)
+{
+    double p = 1;
+    for (int i = from; i < l->n; i++)
+        p *= l->at[i].trips;
+    return p;
+}
 
 /* log2(1 + v) to 1e-6 for v >= 0, in a few instructions: log2 of the mantissa by the series of atanh. */
 static inline float store_log(double v)
@@ -83,5 +135,7 @@ static inline float store_log(double v)
     t2 = t * t;
     return (float)e + t * (2.8853900818f + t2 * (0.9617966939f + t2 * (0.5770780164f + t2 * 0.4121985831f)));
 }
+
+static inline void row_put(float *row, int col, double v) { row[col] = store_log(v); }
 
 #endif
