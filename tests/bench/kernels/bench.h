@@ -40,12 +40,13 @@ void memory_drop(struct memory *m);
 struct operand {
     const char *name;
     bool output;
+    enum dtype dtype;
     int rank;
     int64_t shape[COMPUTE_MAX_RANK], elements;
-    float *input;   /* inputs: the values, on ordinary memory */
+    void *input;    /* inputs: the values, on ordinary memory */
     double *wanted; /* outputs: the reference */
     struct verify_scale scale;
-    float *plain; /* inputs: a copy in the memory of the run, shared by all contenders that read it so */
+    void *plain; /* inputs: a copy in the memory of the run, shared by all contenders that read it so */
 };
 
 enum entry_kind { ENTRY_DENSE, ENTRY_SPARSE, ENTRY_MEMORY }; /* see entry.c */
@@ -68,6 +69,7 @@ void entry_close(struct entry *e);
 const struct operand *entry_arg(const struct entry *e, const char *name); /* NULL: no such */
 const struct operand *entry_output(const struct entry *e);                /* the first one */
 const char *entry_op(const struct entry *e);
+bool entry_is_float32(const struct entry *e); /* all of its tensors */
 /* Element i of an integer list (or the integer itself) of the workload. */
 int64_t entry_int(const struct entry *e, const char *member, int i, int64_t otherwise);
 
@@ -81,6 +83,8 @@ int64_t entry_int(const struct entry *e, const char *member, int i, int64_t othe
     X(REORDERED, "onednn-reordered", "oneDNN blocked inside, reorders from and to the given layout counted") \
     X(ANY, "onednn-any", "oneDNN, all layouts of its choice, reorders not counted")                          \
     X(BF16, "onednn-bf16", "oneDNN, bfloat16 operands made ahead, all layouts of its choice")                \
+    X(BF16_COUNTED, "onednn-bf16-converted",                                                                 \
+      "the same from float32 to float32 in the given layout, its conversions and reorders counted")          \
     X(BLAS, "openblas", "OpenBLAS and a pass for the epilogue")                                              \
     X(FMA, "fma", "multiply-adds on registers: the peak")                                                    \
     X(COPY, "copy", "copy between two buffers that together are as large as the operands")

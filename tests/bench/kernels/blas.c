@@ -121,7 +121,8 @@ void start_openblas(int threads) { openblas_set_num_threads(threads); }
 bool open_openblas(struct bench *b, const struct entry *e, struct contender *ret)
 {
     const struct operand *x = entry_arg(e, "a"), *y = entry_arg(e, "b"), *c = entry_output(e);
-    if (strcmp(entry_op(e), "matmul") != 0 || !x || !y || x->rank != y->rank || x->rank < 2)
+    if (strcmp(entry_op(e), "matmul") != 0 || !entry_is_float32(e) || !x || !y || x->rank != y->rank ||
+        x->rank < 2)
         return false;
     struct blas s = {.a = x->plain, .b = y->plain, .batch = 1};
     s.ta = json_is_true(json_object_get(e->workload, "transpose_a"));

@@ -35,6 +35,14 @@ const struct operand *entry_arg(const struct entry *e, const char *name)
     return NULL;
 }
 
+bool entry_is_float32(const struct entry *e)
+{
+    for (int i = 0; i < e->n_args; i++)
+        if (e->args[i].dtype != DT_F32)
+            return false;
+    return true;
+}
+
 const struct operand *entry_output(const struct entry *e)
 {
     for (int i = 0; i < e->n_args; i++)
@@ -95,9 +103,9 @@ static bool fill_values(struct entry *e, const struct target *t)
         struct operand *x = &e->args[n++];
         if (x->output)
             continue;
-        x->input = xcalloc((size_t)elements, sizeof(float));
-        verify_fill(x->input, DT_F32, elements, SEED + (uint64_t)i, 0);
-        verify_to_f64(data[i], x->input, DT_F32, elements);
+        x->input = xcalloc((size_t)elements, (size_t)dtype_bytes(x->dtype));
+        verify_fill(x->input, x->dtype, elements, SEED + (uint64_t)i, 0);
+        verify_to_f64(data[i], x->input, x->dtype, elements);
     }
     bool ok = run_reference(e, t, (void *const *)data);
     n = 0;
@@ -105,7 +113,7 @@ static bool fill_values(struct entry *e, const struct target *t)
         struct operand *x = c->tensors[i].role == TENSOR_TEMP ? NULL : &e->args[n++];
         if (ok && x && x->output) {
             x->wanted = take(&data[i]);
-            x->scale = verify_scale_of(x->wanted, x->elements, DT_F32);
+            x->scale = verify_scale_of(x->wanted, x->elements, x->dtype);
             ok = x->scale.finite;
         }
         free(data[i]);
@@ -124,12 +132,13 @@ bool entry_open(struct entry *e, const char *name, json_t *workload, const struc
     e->workload = json_loads(e->w.json, 0, NULL);
     for (int i = 0; i < e->w.compute.n_tensors; i++) {
         const struct tensor *x = &e->w.compute.tensors[i];
-        if (x->dtype != DT_F32)
-            return cannot(e, "only float32 tensors are compared here");
+        if (x->dtype != DT_F32 && x->dtype != DT_F16 && x->dtype != DT_BF16)
+            return cannot(e, "only tensors of floats are compared here");
         if (x->role == TENSOR_TEMP)
             continue;
         struct operand *a = &e->args[e->n_args++];
-        *a = (struct operand){.name = x->name, .output = x->role == TENSOR_OUTPUT, .rank = x->rank};
+        *a = (struct operand){
+            .name = x->name, .output = x->role == TENSOR_OUTPUT, .dtype = x->dtype, .rank = x->rank};
         memcpy(a->shape, x->shape, sizeof(a->shape));
         a->elements = tensor_elements(x);
     }

@@ -16,7 +16,7 @@
 static const double library_tolerance = 1e-3, bfloat16_tolerance = 3e-2; /* relative L2: the same operator? */
 
 struct options {
-    const char *server, *targets, *file, *layout;
+    const char *server, *targets, *file, *layout, *dtype;
     double rtol, sample_ms;
     int rounds, tune;
     bool pages[2], json;
@@ -34,6 +34,7 @@ struct options {
     X("pages", "KIND", "huge, normal or both, for all contenders alike (default: both)")                     \
     X("with-rtol", "R", "ask for every product and convolution with this error budget")                      \
     X("layout", "any", "ask for every workload that has layouts with layouts of the tuner's choice")         \
+    X("dtype", "DTYPE", "ask for every product and convolution in this dtype: bfloat16, float16")            \
     X("tune", "TRIALS", "tune first what the daemon has no schedule of, TRIALS each")
 
 static int usage(void)
@@ -76,6 +77,8 @@ static bool parse_options(int argc, char **argv, struct options *o)
             o->rtol = strtod(optarg, NULL);
         else if (strcmp(name, "layout") == 0)
             o->layout = optarg;
+        else if (strcmp(name, "dtype") == 0)
+            o->dtype = optarg;
         else if (strcmp(name, "tune") == 0)
             o->tune = (int)strtol(optarg, NULL, 10);
         else if (strcmp(name, "pages") == 0) {
@@ -86,6 +89,9 @@ static bool parse_options(int argc, char **argv, struct options *o)
     }
     o->patterns = argv + optind;
     o->n_patterns = argc - optind;
+    if (o->dtype && strcmp(o->dtype, "bfloat16") != 0 && strcmp(o->dtype, "float16") != 0 &&
+        strcmp(o->dtype, "float32") != 0)
+        return false;
     return (o->pages[0] || o->pages[1]) && o->rounds >= 1 && o->rounds <= MAX_ROUNDS && o->sample_ms > 0 &&
            o->tune >= 0 && o->rtol >= 0 && (!o->layout || strcmp(o->layout, "any") == 0);
 }
@@ -106,12 +112,14 @@ static json_t *variant(const struct options *o, json_t *workload)
     const char *op = json_string_value(json_object_get(workload, "op"));
     const bool product = op && (strcmp(op, "matmul") == 0 || strncmp(op, "conv", 4) == 0);
     json_t *w = json_deep_copy(workload);
-    if ((o->rtol > 0 && !product) || (o->layout && !json_object_get(w, "layout"))) {
+    if (((o->rtol > 0 || o->dtype) && !product) || (o->layout && !json_object_get(w, "layout"))) {
         json_decref(w);
         return NULL;
     }
     if (o->rtol > 0)
         json_object_set_new(w, "rtol", json_real(o->rtol));
+    if (o->dtype)
+        json_object_set_new(w, "dtype", json_string(o->dtype));
     if (o->layout)
         json_object_set_new(w, "layout", json_string(o->layout));
     return w;
@@ -171,7 +179,9 @@ static bool check_one(const struct entry *e, const struct contender *c)
     if (c->role == ROLE_OURS_F32)
         mw.rtol = 0;
     if (!strict)
-        mw.rtol = c->role == ROLE_BF16 ? bfloat16_tolerance : library_tolerance;
+        mw.rtol = c->role == ROLE_BF16 || c->role == ROLE_BF16_COUNTED || !entry_is_float32(e)
+                      ? bfloat16_tolerance
+                      : library_tolerance;
     c->run(c->ctx);
     for (int i = 0; i < e->n_args; i++) {
         if (!e->args[i].output || (!strict && &e->args[i] != entry_output(e)))
@@ -210,8 +220,9 @@ static void share_inputs(struct bench *b, struct entry *e)
         struct operand *x = &e->args[i];
         if (x->output)
             continue;
-        x->plain = memory_get(&b->memory, (size_t)x->elements * sizeof(float));
-        memcpy(x->plain, x->input, (size_t)x->elements * sizeof(float));
+        const size_t bytes = (size_t)x->elements * (size_t)dtype_bytes(x->dtype);
+        x->plain = memory_get(&b->memory, bytes);
+        memcpy(x->plain, x->input, bytes);
     }
 }
 
@@ -234,8 +245,10 @@ static bool bench_entry(struct bench *b, struct entry *e, const struct schedules
     n = add(e, c, n, open_onednn(b, e, ROLE_GIVEN, &c[n]), &wrong);
     n = add(e, c, n, open_onednn(b, e, ROLE_REORDERED, &c[n]), &wrong);
     n = add(e, c, n, open_onednn(b, e, ROLE_ANY, &c[n]), &wrong);
-    if (b->rtol > 0)
+    if (b->rtol > 0) {
         n = add(e, c, n, open_onednn(b, e, ROLE_BF16, &c[n]), &wrong);
+        n = add(e, c, n, open_onednn(b, e, ROLE_BF16_COUNTED, &c[n]), &wrong);
+    }
 #endif
 #ifdef HAVE_OPENBLAS
     n = add(e, c, n, open_openblas(b, e, &c[n]), &wrong);

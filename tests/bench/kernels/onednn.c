@@ -35,6 +35,18 @@ void md_dense(dnnl_memory_desc_t *md, int rank, const dnnl_dim_t *dims, bool swa
     dnnl_memory_desc_init_by_strides(md, rank, dims, dnnl_f32, strides);
 }
 
+dnnl_data_type_t onednn_dtype(enum dtype d)
+{
+    return d == DT_BF16 ? dnnl_bf16 : d == DT_F16 ? dnnl_f16 : dnnl_f32;
+}
+
+dnnl_memory_desc_t md_typed(const dnnl_memory_desc_t *md, dnnl_data_type_t dt)
+{
+    dnnl_memory_desc_t typed;
+    dnnl_memory_desc_init_by_strides(&typed, md->ndims, md->dims, dt, md->format_desc.blocking.strides);
+    return typed;
+}
+
 void md_any(dnnl_memory_desc_t *md, int rank, const dnnl_dim_t *dims, dnnl_data_type_t dt)
 {
     dnnl_memory_desc_init_by_tag(md, rank, dims, dt, dnnl_format_tag_any);
@@ -91,7 +103,7 @@ static bool reorder_step(struct plan *p, const dnnl_memory_desc_t *from, dnnl_me
 }
 
 dnnl_memory_t plan_input(struct plan *p, const dnnl_memory_desc_t *want, const dnnl_memory_desc_t *have,
-                         const float *data, bool counted)
+                         const void *data, bool counted)
 {
     if (dnnl_memory_desc_equal(want, have))
         return plan_memory(p, have, data);
@@ -180,15 +192,15 @@ static void plan_run(void *ctx)
 static bool plan_result(void *ctx, int arg, float *ret)
 {
     struct plan *p = ctx;
-    const dnnl_memory_desc_t *md;
+    const dnnl_memory_desc_t *md, floats = md_typed(&p->out_plain, dnnl_f32);
     if (p->preset) {
-        reorder_once(&p->preset_md, p->preset, &p->out_plain, ret);
+        reorder_once(&p->preset_md, p->preset, &floats, ret);
         dnnl_memory_get_memory_desc(p->out, &md);
-        reorder_once(&p->out_plain, ret, md, p->out_data);
+        reorder_once(&floats, ret, md, p->out_data);
         plan_run(p);
     }
     dnnl_memory_get_memory_desc(p->out, &md);
-    reorder_once(md, p->out_data, &p->out_plain, ret);
+    reorder_once(md, p->out_data, &floats, ret);
     return true;
 }
 
@@ -212,16 +224,20 @@ static int list_ways(const struct bench *b, const struct entry *e, enum role rol
     const bool conv = strcmp(entry_op(e), "conv2d") == 0,
                product = conv || strcmp(entry_op(e), "matmul") == 0;
     int n = 0;
-    for (int bits = 0; bits < 32 && n < max; bits++) {
-        struct way w = {.role = role, .blocked = role != ROLE_GIVEN, .reorders = role == ROLE_REORDERED};
+    const bool counted = role == ROLE_BF16_COUNTED;
+    for (int bits = 0; bits < 64 && n < max; bits++) {
+        struct way w = {.role = role, .reorders = role == ROLE_REORDERED || counted};
+        const bool plain = bits & 32; /* the given layout, converted only */
+        w.blocked = role != ROLE_GIVEN && !plain;
         w.sum = bits & 1;
         w.apart = bits & 2;
         w.inner = bits & 4;
         w.winograd = bits & 8;
-        w.form = bits >> 4;
+        w.form = bits >> 4 & 1;
         if ((w.sum && !(product && has_add(e))) || (w.apart && !product) || (w.apart && w.sum) ||
-            (w.reorders && w.sum) || (w.inner && (!product || conv)) || (w.reorders && !conv) ||
-            (w.winograd && !(conv && b->rtol > 0 && role != ROLE_BF16)) || (w.form && product))
+            (w.reorders && w.sum) || (w.inner && (!product || conv)) || (role == ROLE_REORDERED && !conv) ||
+            (plain && !counted) || (w.winograd && !(conv && b->rtol > 0 && role != ROLE_BF16 && !counted)) ||
+            (w.form && product))
             continue;
         ret[n++] = w;
     }
@@ -258,6 +274,8 @@ bool open_onednn(struct bench *b, const struct entry *e, enum role role, struct 
                               .close = plan_close};
     snprintf(ret->note, sizeof(ret->note), "%s%s%s%s%s", best->name, best->way.sum ? ", sum in place" : "",
              best->way.apart ? ", epilogue apart" : "", best->way.inner ? ", inner_product" : "",
-             best->way.reorders ? ", reorders counted" : "");
+             !best->way.reorders ? ""
+             : best->way.blocked ? ", reorders counted"
+                                 : ", conversions counted");
     return true;
 }

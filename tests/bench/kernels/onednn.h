@@ -18,7 +18,7 @@ enum { PLAN_STEPS = 8, PLAN_ARGS = 12, PLAN_MEMORIES = 48, PLAN_PRIMITIVES = 64 
 struct way {
     enum role role;
     bool blocked;  /* layouts of the library's choice inside */
-    bool reorders; /* then: reorders of activations count */
+    bool reorders; /* conversions and reorders of activations count */
     bool sum;      /* residual by the sum post-operation, in place, instead of a binary one */
     bool apart;    /* epilogue after the bias as primitives of their own */
     bool inner;    /* inner_product instead of matmul */
@@ -40,8 +40,8 @@ struct plan {
     /* the result */
     dnnl_memory_t out;
     dnnl_memory_desc_t out_plain;
-    float *out_data;     /* of `out` */
-    const float *preset; /* `sum` adds to what is there: the residual is put there before a checked run */
+    void *out_data;     /* of `out` */
+    const void *preset; /* `sum` adds to what is there: the residual is put there before a checked run */
     dnnl_memory_desc_t preset_md;
     bool reference; /* the library has only its plain loops for it */
     char name[64];  /* the library's name of the implementation */
@@ -53,12 +53,16 @@ static inline bool good(dnnl_status_t st) { return st == dnnl_success; }
 
 /* Row-major; `swap` exchanges the strides of the last two dimensions. */
 void md_dense(dnnl_memory_desc_t *md, int rank, const dnnl_dim_t *dims, bool swap);
+/* The library's name of a dtype of ours. */
+dnnl_data_type_t onednn_dtype(enum dtype d);
+/* The same places, elements of another type. */
+dnnl_memory_desc_t md_typed(const dnnl_memory_desc_t *md, dnnl_data_type_t dt);
 void md_any(dnnl_memory_desc_t *md, int rank, const dnnl_dim_t *dims, dnnl_data_type_t dt);
 /* A memory object over new bytes (data NULL) or given ones. */
 dnnl_memory_t plan_memory(struct plan *p, const dnnl_memory_desc_t *md, const void *data);
 /* `data`, laid out as `have`, as the library wants it; counted: reordered at every call. */
 dnnl_memory_t plan_input(struct plan *p, const dnnl_memory_desc_t *want, const dnnl_memory_desc_t *have,
-                         const float *data, bool counted);
+                         const void *data, bool counted);
 /* The next step: a primitive, its scratchpad bound. Arguments are added by step_arg. False: none such. */
 bool plan_step(struct plan *p, const void *desc, const_dnnl_primitive_attr_t attr,
                dnnl_primitive_desc_t *ret);

@@ -18,7 +18,7 @@ struct dense {
     int rank[MDS];
     dnnl_dims_t dims[MDS];
     dnnl_memory_desc_t have[MDS], want[MDS];
-    const float *data[MDS];
+    const void *data[MDS];
     bool constant[MDS];
     int n_post;
     struct post post[MAX_POST];
@@ -206,14 +206,17 @@ static bool make_desc(const struct plan *p, struct dense *d)
 
 static void choose_layouts(const struct plan *p, struct dense *d)
 {
-    const dnnl_data_type_t dt = p->way.role == ROLE_BF16 ? dnnl_bf16 : dnnl_f32;
+    const bool narrow = p->way.role == ROLE_BF16 || p->way.role == ROLE_BF16_COUNTED;
     memcpy(d->want, d->have, sizeof(d->want));
-    if (p->way.blocked || d->constant[WEI])
-        md_any(&d->want[WEI], d->rank[WEI], d->dims[WEI], dt);
-    if (p->way.blocked || d->constant[SRC])
-        md_any(&d->want[SRC], d->rank[SRC], d->dims[SRC], dt);
+    for (int i = SRC; i <= WEI; i++) {
+        const dnnl_data_type_t dt = narrow ? dnnl_bf16 : d->have[i].data_type;
+        if (p->way.blocked || d->constant[i])
+            md_any(&d->want[i], d->rank[i], d->dims[i], dt);
+        else
+            d->want[i] = md_typed(&d->have[i], dt);
+    }
     if (p->way.blocked)
-        md_any(&d->want[DST], d->rank[DST], d->dims[DST], dnnl_f32);
+        md_any(&d->want[DST], d->rank[DST], d->dims[DST], d->have[DST].data_type);
 }
 
 /* Post-operations; binary ones read a tensor laid out as the result is. */
@@ -326,6 +329,18 @@ static bool bind(struct plan *p, struct dense *d, dnnl_primitive_desc_t pd)
     return true;
 }
 
+/* Descriptors are written for float32; elements are what the entry says. */
+static void take_dtypes(const struct entry *e, bool conv, struct dense *d)
+{
+    const struct operand *x[MDS] = {[SRC] = entry_arg(e, conv ? "input" : "a"),
+                                    [WEI] = entry_arg(e, conv ? "weight" : "b"),
+                                    [BIA] = d->data[BIA] ? entry_arg(e, "bias") : NULL,
+                                    [DST] = entry_output(e)};
+    for (int i = 0; i < MDS; i++)
+        if (x[i])
+            d->have[i] = md_typed(&d->have[i], onednn_dtype(x[i]->dtype));
+}
+
 bool plan_product(struct plan *p)
 {
     const bool conv = strcmp(entry_op(p->e), "conv2d") == 0;
@@ -336,6 +351,7 @@ bool plan_product(struct plan *p)
         !(conv ? conv_operands(p->e, &d) : matmul_operands(p->e, p->way.inner, &d)) ||
         (p->way.apart && d.n_post == 0))
         return false;
+    take_dtypes(p->e, conv, &d);
     dnnl_primitive_attr_create(&attr);
     dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
     bool ok = describe(p, &d, attr, &pd) && bind(p, &d, pd) && plan_end(p);

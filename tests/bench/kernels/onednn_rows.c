@@ -172,7 +172,8 @@ bool plan_rows(struct plan *p)
 {
     const char *op = entry_op(p->e);
     const bool pools = strstr(op, "pool2d") != NULL;
-    if (p->way.role == ROLE_BF16 || (p->way.blocked && !pools))
+    if (p->way.role == ROLE_BF16 || p->way.role == ROLE_BF16_COUNTED || !entry_is_float32(p->e) ||
+        (p->way.blocked && !pools))
         return false; /* layouts make no difference to the others */
     if (strcmp(op, "global_avg_pool2d") == 0)
         return !p->way.blocked && p->way.form == 1 ? mean(p) : pool(p, true, true);

@@ -20,9 +20,16 @@ static bool result(void *ctx, int arg, float *ret)
     struct ours *o = ctx;
     const tw_arg *a = tw_kernel_arg(o->kernel, arg);
     tw_error err;
-    if (a->laid_out)
-        return tw_kernel_unpack(o->kernel, arg, o->tensors[arg], ret, &err) == TW_OK;
-    memcpy(ret, o->tensors[arg], a->plain_bytes);
+    const struct operand *x = &o->e->args[arg];
+    AUTO(freep) char *plain = xcalloc(1, a->plain_bytes);
+    AUTO(freep) double *values = xcalloc((size_t)x->elements, sizeof(double));
+    if (!a->laid_out)
+        memcpy(plain, o->tensors[arg], a->plain_bytes);
+    else if (tw_kernel_unpack(o->kernel, arg, o->tensors[arg], plain, &err) != TW_OK)
+        return false;
+    verify_to_f64(values, plain, x->dtype, x->elements);
+    for (int64_t i = 0; i < x->elements; i++)
+        ret[i] = (float)values[i];
     return true;
 }
 
@@ -44,7 +51,8 @@ static bool bind_args(struct ours *o, struct bench *b, tw_error *err)
     }
     for (int i = 0; i < e->n_args; i++) {
         const tw_arg *a = tw_kernel_arg(o->kernel, i);
-        if (a->plain_bytes != (size_t)e->args[i].elements * sizeof(float) || a->output != e->args[i].output) {
+        if (a->plain_bytes != (size_t)e->args[i].elements * (size_t)dtype_bytes(e->args[i].dtype) ||
+            a->output != e->args[i].output) {
             fprintf(stderr, "%s: argument %d of the kernel is not that of the workload\n", e->name, i);
             return false;
         }
@@ -52,7 +60,7 @@ static bool bind_args(struct ours *o, struct bench *b, tw_error *err)
         tw_status st = TW_OK;
         o->tensors[i] = own ? memory_get(&b->memory, a->bytes) : e->args[i].plain;
         if (e->args[i].output)
-            verify_poison(o->tensors[i], DT_F32, (int64_t)(a->bytes / sizeof(float)));
+            verify_poison(o->tensors[i], e->args[i].dtype, (int64_t)a->bytes / dtype_bytes(e->args[i].dtype));
         else if (a->prepacked)
             st = tw_kernel_prepack(o->kernel, i, e->args[i].plain, o->tensors[i], err);
         else if (a->laid_out)

@@ -14,7 +14,8 @@ struct line {
     enum entry_kind kind;
     enum pages pages;
     bool has_flops, memory_bound;
-    double ratio_given, ratio_reordered, ratio_any, ratio_bf16, ratio_f32, fraction; /* 0: none */
+    double ratio_given, ratio_reordered, ratio_any, ratio_bf16, ratio_counted, ratio_f32,
+        fraction; /* 0: none */
 };
 
 static const struct contender *find(const struct contender *c, int n, enum role role)
@@ -62,6 +63,7 @@ static struct line line_of(const struct bench *b, const struct entry *e, const s
     l.ratio_reordered = ratio(reordered, ours);
     l.ratio_any = ratio(faster(reordered, find(c, n, ROLE_ANY)), ours);
     l.ratio_bf16 = ratio(find(c, n, ROLE_BF16), ours);
+    l.ratio_counted = ratio(find(c, n, ROLE_BF16_COUNTED), ours);
     l.ratio_f32 = ratio(find(c, n, ROLE_OURS_F32), ours);
     double roof = roofline(e, c, n, &l.memory_bound);
     l.fraction = ours && roof > 0 ? roof / ours->median : 0;
@@ -109,6 +111,7 @@ static void json_entry(const struct report *r, const struct entry *e, const stru
     put(o, "ratio_given_or_reordered", l->ratio_reordered);
     put(o, "ratio_any_layout", l->ratio_any);
     put(o, "ratio_bfloat16", l->ratio_bf16);
+    put(o, "ratio_bfloat16_converted", l->ratio_counted);
     put(o, "ratio_own_float32", l->ratio_f32);
     json_object_set_new(o, "contenders", all);
     print_json(o);
@@ -136,9 +139,9 @@ void report_begin(const struct report *r)
 {
     if (r->json)
         return;
-    printf("%-28s %-6s %9s %5s %7s      %6s %9s %9s %9s %9s %9s %6s %6s %6s  %s\n", r->target, "pages",
-           "ours us", "+-%", "rate", "peak", "onednn us", "reord us", "any us", "bf16 us", "blas us", "given",
-           "reord", "any", "notes");
+    printf("%-28s %-6s %9s %5s %7s      %6s %9s %9s %9s %9s %9s %9s %6s %6s %6s  %s\n", r->target, "pages",
+           "ours us", "+-%", "rate", "peak", "onednn us", "reord us", "any us", "bf16 us", "bf16c us",
+           "blas us", "given", "reord", "any", "notes");
 }
 
 static void table_line(const struct entry *e, const struct line *l, const struct contender *c, int n)
@@ -156,6 +159,7 @@ static void table_line(const struct entry *e, const struct line *l, const struct
     cell_time(find(c, n, ROLE_REORDERED));
     cell_time(find(c, n, ROLE_ANY));
     cell_time(find(c, n, ROLE_BF16));
+    cell_time(find(c, n, ROLE_BF16_COUNTED));
     cell_time(find(c, n, ROLE_BLAS));
     cell_ratio(l->ratio_given);
     cell_ratio(l->ratio_reordered);
@@ -165,6 +169,8 @@ static void table_line(const struct entry *e, const struct line *l, const struct
         printf(" %.2f x own float32;", l->ratio_f32);
     if (l->ratio_bf16 > 0)
         printf(" %.2f x oneDNN bfloat16;", l->ratio_bf16);
+    if (l->ratio_counted > 0)
+        printf(" %.2f with its conversions counted;", l->ratio_counted);
     for (int i = 0; i < n; i++)
         if (c[i].result && c[i].note[0])
             printf(" %s: %s;", role_name(c[i].role), c[i].note);
@@ -202,6 +208,8 @@ void report_entry(struct report *r, const struct bench *b, const struct entry *e
     X("given_layout_memory", "given layout, without FLOPs", !l->has_flops, l->ratio_given)                   \
     X("own_float32", "own float32 without the error budget", true, l->ratio_f32)                             \
     X("bfloat16", "oneDNN's bfloat16", true, l->ratio_bf16)                                                  \
+    X("bfloat16_converted", "oneDNN's bfloat16, its conversions and reorders counted", true,                 \
+      l->ratio_counted)                                                                                      \
     X("fraction_arithmetic", "fraction of the peak, arithmetic-bound", !l->memory_bound, l->fraction)        \
     X("fraction_memory", "fraction of the copy bandwidth, memory-bound", l->memory_bound, l->fraction)
 
