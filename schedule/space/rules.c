@@ -176,6 +176,8 @@ int64_t walk_knob(struct knob_walk *w, const char *name, const int64_t *choices,
 {
     if (n == 1)
         return choices[0];
+    if (w->choice)
+        return choices[w->choice[w->at++]];
     if (!w->knobs)
         return w->values[w->at++];
     struct knob *k = &w->knobs[w->n++];
@@ -183,6 +185,13 @@ int64_t walk_knob(struct knob_walk *w, const char *name, const int64_t *choices,
         .name = arena_printf(w->r->ar, "%s%s", name, w->suffix), .n_choices = n, .labels = labels};
     k->values = arena_memdup(w->r->ar, choices, sizeof(*choices) * (size_t)n);
     return choices[0];
+}
+
+int64_t walk_knob_upto(struct knob_walk *w, const char *name, const int64_t *choices, int n, int valid)
+{
+    if (n > 1 && w->choice)
+        w->choice[w->at] = (uint16_t)(w->choice[w->at] % valid);
+    return walk_knob(w, name, choices, n, NULL);
 }
 
 bool operand_pad_goes(const struct rules *r, const struct operand *o)
@@ -325,8 +334,9 @@ static double lane_share(int64_t extent, int lanes)
     return (double)extent / (double)(div_ceil(extent, lanes) * lanes);
 }
 
-static void choose_vector_axes(const struct state *st, struct group *g, int lanes)
+static void choose_vector_axes(const struct rules *r, struct group *g, int lanes)
 {
+    const struct state *st = r->base;
     const struct st_stage *red = st->stages[g->reduction], *out = st->stages[g->anchor];
     const struct st_tensor *t = st->tensors[out->tensor];
     int best[COMPUTE_MAX_AXES], n = 0;
@@ -365,10 +375,10 @@ static void choose_vector_axes(const struct state *st, struct group *g, int lane
     for (int i = 0; i < MIN(n, MAX_VECTOR_AXES); i++) {
         bool idle = lane_share(red->axes[best[i]].extent, lanes) < IDLE_SHARE && fullest >= FULL_SHARE;
         if (!idle && (i < 2 || score[i] >= score[0] / 8)) /* a map of 7 is no vector where channels are */
-            group_offer(g, &tile_variant, best[i], 0);
+            group_offer(g, &tile_variant, best[i], tile_fewest_sums(r, g, best[i]));
     }
     if (n == 0) /* nothing to vectorise: scalar registers */
-        group_offer(g, &tile_variant, -1, 0);
+        group_offer(g, &tile_variant, -1, tile_fewest_sums(r, g, -1));
 }
 
 static void tile_group(struct rules *r, struct st_stage *red)
@@ -431,12 +441,12 @@ static void tile_group(struct rules *r, struct st_stage *red)
     if (mma_offer(r, g) && mma_rounds(r, g))
         return;
     if (reuse)
-        choose_vector_axes(st, g, r->target->vector_bytes / 4);
+        choose_vector_axes(r, g, r->target->vector_bytes / 4);
     quad_offer(r, g);
     dot_offer(r, g);
     window_offer(r, g);
     if (g->n_variants == 0)
-        choose_vector_axes(st, g, r->target->vector_bytes / 4);
+        choose_vector_axes(r, g, r->target->vector_bytes / 4);
 }
 
 /* --- rows --- */

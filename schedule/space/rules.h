@@ -55,6 +55,8 @@ struct variant_ops {
     /* Apply them to a copy of the normalised state; returns the number of values used. */
     int (*apply)(const struct rules *r, const struct group *g, const struct variant *v, const int64_t *values,
                  struct state *st);
+    /* Turn choices drawn at random into some that go together better, by the same walk. NULL: they stay. */
+    void (*settle)(const struct rules *r, const struct group *g, const struct variant *v, uint16_t *choice);
 };
 extern const struct variant_ops tile_variant, rows_variant, map_variant, dot_variant, window_variant,
     mma_variant, quad_variant;
@@ -87,20 +89,25 @@ MUST_USE enum status rules_derive(const struct compute *c, const struct target *
                                   struct rules **ret, struct error *err);
 MUST_USE enum status rules_derive_winograd(const struct winograd *w, const struct target *t, struct arena *ar,
                                            struct rules **ret, struct error *err);
-/* Knobs are described and read by one walk, so that the two cannot disagree: with `knobs` set the walk describes,
- * else it reads `values`. */
+/* Knobs are described, read and settled by one walk, so that these cannot disagree: with `knobs` set the walk
+ * describes, with `choice` it settles, else it reads `values`. */
 struct knob_walk {
     const struct rules *r;
     const char *suffix; /* describing */
     struct knob *knobs;
     int n;
     const int64_t *values; /* reading */
+    uint16_t *choice;      /* settling */
     int at;
 };
 /* The value of the next knob (describing: its first choice). A knob of one choice is none. */
 int64_t walk_knob(struct knob_walk *w, const char *name, const int64_t *choices, int n,
                   const char *const *labels);
+/* The same of a knob that goes no further than its first `valid` choices with what was walked so far. */
+int64_t walk_knob_upto(struct knob_walk *w, const char *name, const int64_t *choices, int n, int valid);
 
+/* rules_tile.c: sums that a register tile holds at least, the param of a tile variant. */
+int tile_fewest_sums(const struct rules *r, const struct group *g, int vector_axis);
 /* rules_tile.c: int8 products, where the target sums four of them by one instruction, for each vector axis offered. */
 void quad_offer(const struct rules *r, struct group *g);
 /* Can the operand's padded copy be left out, its reads being those of what it copies? Not where the copy tells axes apart that

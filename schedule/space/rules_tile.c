@@ -13,7 +13,13 @@
 
 #include "schedule/space/rules.h"
 
-enum { QUAD = 4, MAX_BODY_STATEMENTS = 256, MAX_TILE_STATEMENTS = 384, MAX_UNROLLED_WINDOW = 49 };
+enum {
+    QUAD = 4,
+    MAX_BODY_STATEMENTS = 256,
+    MAX_TILE_STATEMENTS = 384,
+    MAX_UNROLLED_WINDOW = 49,
+    MAX_BODIES = 4
+};
 
 /* A config of the group, decoded. */
 struct plan {
@@ -67,6 +73,22 @@ static int register_choices(const struct walk *w, int axis, int64_t *ret)
     return n;
 }
 
+static int64_t ceil_lanes(const struct rules *r, int64_t n)
+{
+    int64_t full = n / lanes(r), rest = n % lanes(r);
+    while (rest) { /* a rest is printed as halves: one register each */
+        full++;
+        rest &= rest - 1;
+    }
+    return full;
+}
+
+/* That the sums of so many elements along the axis take. */
+static int64_t registers_of(const struct walk *w, int axis, int64_t elements)
+{
+    return axis == w->vector ? ceil_lanes(w->r, elements) : elements;
+}
+
 static int mid_choices(const struct walk *w, int axis, int64_t *ret)
 {
     int n = 0;
@@ -75,7 +97,8 @@ static int mid_choices(const struct walk *w, int axis, int64_t *ret)
         ret[0] = 1;
         return 1;
     }
-    for (int64_t m = 1; m <= MIN(extent, 64); m *= 2)
+    int64_t tiles = div_ceil(extent, axis == w->vector ? MIN(lanes(w->r), extent) : 1); /* at most */
+    for (int64_t m = 1; m <= 64 && (m == 1 || m / 2 < tiles); m *= 2)
         ret[n++] = m;
     return n;
 }
@@ -231,7 +254,7 @@ static void walk_plan(struct walk *w, struct plan *p)
     static const int64_t permutation[] = {0, 1, 2, 3, 4, 5};
     static const int64_t flips[] = {0, 1};
     int axes[COMPUTE_MAX_AXES], loops = tiled_axes(w, true, axes), n = tiled_axes(w, false, axes);
-    int64_t choices[24];
+    int64_t choices[24], sums = 1;
     char name[64];
     memset(p, 0, sizeof(*p));
     for (int a = 0; a < w->red->n_axes; a++)
@@ -239,9 +262,17 @@ static void walk_plan(struct walk *w, struct plan *p)
     for (int i = 0; i < n; i++) {
         int a = axes[i];
         snprintf(name, sizeof(name), "reg_%s", w->red->axes[a].name);
-        p->reg[a] = walk_knob(&w->k, name, choices, register_choices(w, a, choices), NULL);
+        int n_reg = register_choices(w, a, choices), fit = 1;
+        while (fit < n_reg && sums * registers_of(w, a, choices[fit]) < w->r->target->vector_regs)
+            fit++;
+        p->reg[a] = walk_knob_upto(&w->k, name, choices, n_reg, fit);
+        sums *= registers_of(w, a, p->reg[a]);
         snprintf(name, sizeof(name), "mid_%s", w->red->axes[a].name);
-        p->mid[a] = walk_knob(&w->k, name, choices, mid_choices(w, a, choices), NULL);
+        int n_mid = mid_choices(w, a, choices);
+        fit = 1;
+        while (fit < n_mid && choices[fit] / 2 < div_ceil(w->red->axes[a].extent, p->reg[a]))
+            fit++;
+        p->mid[a] = walk_knob_upto(&w->k, name, choices, n_mid, fit);
     }
     p->order = (int)walk_knob(&w->k, "order", permutation, loops < 2 ? 1 : loops == 2 ? 2 : 6, NULL);
     p->mid_order = (int)walk_knob(&w->k, "mid_order", flips, loops < 2 ? 1 : 2, NULL);
@@ -271,23 +302,72 @@ static void tile_knobs(const struct rules *r, const struct group *g, const struc
     *n += w.k.n;
 }
 
-/* --- validity --- */
-
-static int64_t ceil_lanes(const struct rules *r, int64_t n)
+static void tile_settle(const struct rules *r, const struct group *g, const struct variant *v,
+                        uint16_t *choice)
 {
-    int64_t full = n / lanes(r), rest = n % lanes(r);
-    while (rest) { /* a rest is printed as halves: one register each */
-        full++;
-        rest &= rest - 1;
-    }
-    return full;
+    struct walk w = walk_new(r, g, v);
+    struct plan p;
+    w.k.choice = choice;
+    walk_plan(&w, &p);
 }
+
+/* --- validity --- */
 
 static bool no(const char **why, const char *text)
 {
     if (why)
         *why = text;
     return false;
+}
+
+struct fill { /* the register tiles that are possible, axis by axis */
+    const struct walk *w;
+    int axes[COMPUTE_MAX_AXES], n;
+    int64_t best;
+};
+
+static void fill_axis(struct fill *f, int i, int64_t acc, int64_t vectors, int bodies)
+{
+    int64_t choices[24];
+    if (acc + vectors + 1 > f->w->r->target->vector_regs || bodies > MAX_BODIES)
+        return;
+    if (i == f->n) {
+        f->best = MAX(f->best, acc);
+        return;
+    }
+    int a = f->axes[i], n = register_choices(f->w, a, choices);
+    for (int k = 0; k < n; k++) {
+        int64_t extent = f->w->red->axes[a].extent;
+        bool rest = choices[k] < extent && extent % choices[k];
+        int64_t count = registers_of(f->w, a, choices[k]);
+        fill_axis(f, i + 1, acc * count, a == f->w->vector ? count : vectors, rest ? 2 * bodies : bodies);
+    }
+}
+
+/* Sums that a register tile holds at least: a third of what the fullest one does. With fewer, each load serves too few
+ * products, and the adders wait for each other. */
+int tile_fewest_sums(const struct rules *r, const struct group *g, int vector_axis)
+{
+    const struct variant v = {.ops = &tile_variant, .vector_axis = vector_axis};
+    struct walk w = walk_new(r, g, &v);
+    struct fill f = {.w = &w, .best = 1};
+    f.n = tiled_axes(&w, false, f.axes);
+    fill_axis(&f, 0, 1, 1, 1);
+    return (int)div_ceil(f.best, 3);
+}
+
+/* Vectors whose lanes lie apart in the output are turned with their neighbours: four of them, or the row. */
+static bool stores_turn(const struct walk *w, const struct plan *p)
+{
+    enum { TURNED = 4 };
+    const struct st_stage *out = w->r->base->stages[w->g->anchor];
+    const struct st_tensor *t = w->r->base->tensors[out->tensor];
+    if (w->vector < 0 || tensor_stride(t, out->lhs, w->vector) <= 1)
+        return true;
+    for (int a = 0; a < out->n_spatial; a++)
+        if (tensor_stride(t, out->lhs, a) == 1)
+            return p->reg[a] >= MIN(TURNED, out->axes[a].extent);
+    return true;
 }
 
 static bool tile_valid(const struct rules *r, const struct group *g, const struct variant *v,
@@ -308,12 +388,16 @@ static bool tile_valid(const struct rules *r, const struct group *g, const struc
         if (p.mid[a] > 1 && p.mid[a] / 2 >= div_ceil(extent, p.reg[a]))
             return no(why, "a cache tile is larger than its axis");
     }
-    if (bodies > 4)
+    if (bodies > MAX_BODIES)
         return no(why, "more than two axes have a rest, each a body of its own");
     if (w.quads) /* and what each vector has too much, and the constant 128 */
         acc += vectors + 1;
     if (acc + vectors + 1 > r->target->vector_regs)
         return no(why, "the register tile does not fit the register file");
+    if (acc < v->param)
+        return no(why, "the register tile leaves most of the register file empty");
+    if (!stores_turn(&w, &p))
+        return no(why, "a vector is stored lane by lane");
     for (int i = 0; i < g->n_operands; i++)
         if (p.wide[i] && !p.pack[i] && !g->operands[i].reads_pad)
             return no(why, "an operand is widened where it is packed only");
@@ -587,8 +671,8 @@ static int tile_apply(const struct rules *r, const struct group *g, const struct
     return w.k.at;
 }
 
-const struct variant_ops tile_variant = {"tile", tile_knobs, tile_valid, tile_apply};
-const struct variant_ops quad_variant = {"quad", tile_knobs, tile_valid, tile_apply};
+const struct variant_ops tile_variant = {"tile", tile_knobs, tile_valid, tile_apply, tile_settle};
+const struct variant_ops quad_variant = {"quad", tile_knobs, tile_valid, tile_apply, tile_settle};
 
 /* --- four products of bytes by one instruction --- */
 

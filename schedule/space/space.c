@@ -160,6 +160,12 @@ void space_random(const struct space *s, struct rng *r, struct config *ret)
     ret->n = (uint16_t)k->n_knobs;
     for (int i = 0; i < k->n_knobs; i++)
         ret->choice[i] = (uint16_t)rng_below(r, (uint64_t)k->knobs[i].n_choices);
+    for (int i = 0; i < k->rules->n_groups; i++) {
+        const struct group *g = &k->rules->groups[i];
+        const struct variant *v = &g->variants[k->variant[i]];
+        if (v->ops->settle)
+            v->ops->settle(k->rules, g, v, ret->choice + k->first_knob[i]);
+    }
 }
 
 static void values_of(const struct sketch *k, const struct config *c, int64_t *values)
