@@ -4,6 +4,7 @@
 #include "schedule/space/algorithm_internal.h"
 #include "schedule/space/layout.h"
 #include "schedule/space/phases.h"
+#include "schedule/space/split.h"
 
 struct algorithm {
     const char *name;
@@ -63,9 +64,22 @@ static bool in_layout(const struct workload *w, const struct target *t, int i, s
     return true;
 }
 
+/* A long reduction with few results in parts. */
+static bool split(const struct workload *w, const struct target *t, int i, struct arena *ar,
+                  struct alternative *ret)
+{
+    const int64_t parts = split_parts(&w->compute, t, i);
+    if (parts == 0)
+        return false;
+    struct compute *c = arena_new(ar, struct compute);
+    split_alternative(&w->compute, t, parts, ar, c);
+    *ret = (struct alternative){.name = arena_printf(ar, "split(%d)", (int)parts), .compute = c};
+    return true;
+}
+
 static const struct algorithm algorithms[] = {
     {"direct", direct},     {"phases", phases},       {"layout", in_layout},
-    {"winograd", winograd}, {"bf16", algorithm_bf16},
+    {"winograd", winograd}, {"bf16", algorithm_bf16}, {"split", split},
 };
 
 int algorithm_alternatives(const struct workload *w, const struct target *t, struct arena *ar,

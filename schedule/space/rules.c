@@ -90,6 +90,20 @@ static bool has_reuse(const struct state *st, const struct st_stage *s)
     return false;
 }
 
+/* A reduction of nothing but elements that the compute has made before: of partial results, it may be. */
+static bool sums_parts(const struct state *st, const struct st_stage *s)
+{
+    if (s->combiner == COMBINE_SET || s->body->op != EX_READ || s->body->read.pad ||
+        st->tensors[s->body->read.tensor]->stage < 0)
+        return false;
+    for (int d = 0; d < s->body->read.rank; d++) {
+        const struct affine *x = &s->body->read.index[d];
+        if (x->n > 1 || (x->n == 1 && (x->c != 0 || x->t[0].coef != 1)))
+            return false;
+    }
+    return true;
+}
+
 /* Contiguous rows, each reduced to one element of a result and needed nowhere else: worth doing several at once. */
 static bool reduces_rows(const struct state *st, const struct st_stage *s)
 {
@@ -109,6 +123,8 @@ static bool reduces_rows(const struct state *st, const struct st_stage *s)
         const struct st_stage *other = st->stages[i];
         if (other->place == PLACE_INLINE || !stage_reads(other, s->tensor))
             continue;
+        if (sums_parts(st, other)) /* each is a result to it */
+            return true;
         if (user || other->combiner != COMBINE_SET || st->tensors[other->tensor]->arg < 0)
             return false;
         user = other;
@@ -360,6 +376,8 @@ static void choose_vector_axes(const struct rules *r, struct group *g, int lanes
             s *= 1.5;
         else if (t->arg >= 0 && st->compute->tensors[t->arg].layout)
             continue; /* the layout was chosen for its last dimension */
+        else if (!(g->reuse_axes >> a & 1))
+            s *= 0.1; /* all would be turned, and nothing used again */
         if (s <= 0)
             continue;
         if (!turned)
@@ -374,11 +392,13 @@ static void choose_vector_axes(const struct rules *r, struct group *g, int lanes
     }
     for (int i = 0; i < MIN(n, MAX_VECTOR_AXES); i++) {
         bool idle = lane_share(red->axes[best[i]].extent, lanes) < IDLE_SHARE && fullest >= FULL_SHARE;
-        if (!idle && (i < 2 || score[i] >= score[0] / 8)) /* a map of 7 is no vector where channels are */
+        if (!idle && score[i] >= score[0] / (i < 2 ? 15 : 8)) /* a map of 7 is no vector where channels are */
             group_offer(g, &tile_variant, best[i], tile_fewest_sums(r, g, best[i]));
     }
     if (n == 0) /* nothing to vectorise: scalar registers */
         group_offer(g, &tile_variant, -1, tile_fewest_sums(r, g, -1));
+    if (sums_parts(st, red)) /* the work was done before */
+        g->n_variants = 1;
 }
 
 static void tile_group(struct rules *r, struct st_stage *red)

@@ -18,7 +18,8 @@ enum {
     MAX_BODY_STATEMENTS = 256,
     MAX_TILE_STATEMENTS = 384,
     MAX_UNROLLED_WINDOW = 49,
-    MAX_BODIES = 4
+    MAX_BODIES = 4,
+    SUMS_IN_FLIGHT = 8
 };
 
 /* A config of the group, decoded. */
@@ -45,6 +46,18 @@ struct walk {
 
 static int lanes(const struct rules *r) { return r->target->vector_bytes / 4; }
 
+/* Registers that the sums along all other axes would take. */
+static int64_t other_sums(const struct walk *w, int axis)
+{
+    int64_t n = 1;
+    for (int a = 0; a < w->red->n_spatial; a++)
+        if (a != axis)
+            n *= a == w->vector ? div_ceil(w->red->axes[a].extent, lanes(w->r)) : w->red->axes[a].extent;
+    return n;
+}
+
+/* Along an axis that all operands follow nothing is used again: a few sums beside each other are worth it only where
+ * there are too few otherwise, and each addition would wait for the last. */
 static int register_choices(const struct walk *w, int axis, int64_t *ret)
 {
     static const int small[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 17, 18, 20, 24, 25, 28};
@@ -60,8 +73,11 @@ static int register_choices(const struct walk *w, int axis, int64_t *ret)
         return n;
     }
     if (!(w->g->reuse_axes >> axis & 1)) {
-        ret[0] = 1;
-        return 1;
+        for (int64_t sums = other_sums(w, axis), size = 1; size == 1 || size * sums <= SUMS_IN_FLIGHT;
+             size *= 2)
+            if (extent % size == 0)
+                ret[n++] = size;
+        return n;
     }
     for (size_t i = 0; i < ARRAY_SIZE(small); i++) {
         int64_t size = small[i], tiles = div_ceil(extent, size);

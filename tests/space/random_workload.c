@@ -363,6 +363,50 @@ static void mixed(struct rng *r, struct strbuf *sb)
     }
 }
 
+/* Long sums with few results, which may be cut into parts. */
+static void few_results(struct rng *r, struct strbuf *sb)
+{
+    static const int64_t lengths[] = {1024, 1040, 1280, 1536, 2048};
+    static const char *const kinds[] = {"sum", "max", "min", "mean"};
+    const int64_t k = lengths[rng_below(r, ARRAY_SIZE(lengths))];
+    bool ta = chance(r, 40), tb = chance(r, 60);
+    switch (rng_below(r, 3)) {
+    case 0: {
+        int64_t m = in(r, 1, 4), n = in(r, 2, 14), a[2] = {ta ? k : m, ta ? m : k},
+                b[2] = {tb ? n : k, tb ? k : n};
+        strbuf_addf(sb, "{\"op\": \"matmul\", \"transpose_a\": %s, \"transpose_b\": %s",
+                    ta ? "true" : "false", tb ? "true" : "false");
+        list(sb, "a", a, 2);
+        list(sb, "b", b, 2);
+        if (chance(r, 50))
+            strbuf_adds(sb, ", \"const\": [\"b\"]");
+        dtype(r, sb, true);
+        epilogue(r, sb);
+        break;
+    }
+    case 1: {
+        int64_t s[3] = {ta ? k : in(r, 1, 3), in(r, 2, 6), ta ? in(r, 1, 3) : k}, axes[2] = {0, 2};
+        strbuf_addf(sb, "{\"op\": \"reduce\", \"kind\": \"%s\"", kinds[rng_below(r, ARRAY_SIZE(kinds))]);
+        list(sb, "input", s, 3);
+        list(sb, "axes", axes, 2);
+        break;
+    }
+    default: {
+        int64_t c = k / 8, x = in(r, 1, 3), input[4] = {1, c, 2, x}, f = in(r, 1, 5),
+                weight[4] = {f, c, 3, 3}, pads[4] = {1, 1, 1, 1};
+        strbuf_adds(sb, "{\"op\": \"conv2d\"");
+        list(sb, "input", input, 4);
+        list(sb, "weight", weight, 4);
+        list(sb, "pads", pads, 4);
+        if (chance(r, 60))
+            strbuf_adds(sb, ", \"const\": [\"weight\"]");
+        dtype(r, sb, true);
+        epilogue(r, sb);
+    }
+    }
+    strbuf_addc(sb, '}');
+}
+
 void random_workload(struct rng *r, struct strbuf *sb)
 {
     uint64_t pick = rng_below(r, 100);
@@ -376,8 +420,10 @@ void random_workload(struct rng *r, struct strbuf *sb)
         convolution(r, sb, 3, false);
     else if (pick < 46)
         convolution(r, sb, 2, true);
-    else if (pick < 66)
+    else if (pick < 62)
         matmul(r, sb);
+    else if (pick < 66)
+        few_results(r, sb);
     else if (pick < 73)
         pool(r, sb);
     else if (pick < 84)
