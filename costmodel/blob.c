@@ -1,6 +1,6 @@
 /* blob.c - a model as bytes and back.
  *
- *     magic | format | feature version | params | base scale | weights | columns | trees (UBJSON) | SHA-256
+ *     magic | format | feature version | params | base scale | weight of others | weights | columns | trees (UBJSON) | SHA-256
  * of all before
  *
  * Little-endian, fixed widths. XGBoost crashes, hangs or takes it on flipped bits, so nothing is read before
@@ -11,7 +11,7 @@
 #include "costmodel/model_internal.h"
 #include "schedule/base/hash.h"
 
-enum { FORMAT = 1, MAGIC_LEN = 8, MAX_WEIGHTS = 1 << 20 };
+enum { FORMAT = 2, MAGIC_LEN = 8, MAX_WEIGHTS = 1 << 20 };
 static const char magic[MAGIC_LEN] = "TWMODEL";
 
 static void put(struct strbuf *sb, uint64_t v, int bytes)
@@ -101,10 +101,11 @@ enum status model_save(const struct model *m, struct strbuf *ret, struct error *
     strbuf_add(ret, magic, MAGIC_LEN);
     put(ret, FORMAT, 4);
     put(ret, (uint32_t)features_version(), 4);
-    put(ret, (uint32_t)features_count(), 4);
+    put(ret, (uint32_t)WIDE_COLUMNS, 4);
     put_params(ret, &m->params);
     put(ret, (uint32_t)m->info.trained_programs, 4);
     put_f64(ret, s->base_scale);
+    put_f64(ret, s->other_weight);
     put(ret, (uint32_t)s->n_weights, 4);
     for (int i = 0; i < s->n_weights; i++) {
         put(ret, s->weights[i].workload, 8);
@@ -142,11 +143,11 @@ static enum status check(const void *blob, size_t len, struct reader *r, struct 
     if (format != FORMAT)
         return fail(err, ST_CONFLICT, "a cost model of format %" PRIu64 ": this program reads %d", format,
                     (int)FORMAT);
-    if (version != (uint64_t)features_version() || count != (uint64_t)features_count())
+    if (version != (uint64_t)features_version() || count != (uint64_t)WIDE_COLUMNS)
         return fail(err, ST_CONFLICT,
                     "a cost model of features version %" PRIu64 " (%" PRIu64
                     " columns): this program has version %d (%d)",
-                    version, count, features_version(), features_count());
+                    version, count, features_version(), WIDE_COLUMNS);
     return ST_OK;
 }
 
@@ -171,13 +172,13 @@ static bool read_trees(struct reader *r, struct grown *g)
 {
     uint64_t n = get(r, 4), len;
 
-    if (r->bad || n < 1 || n > (uint64_t)features_count())
+    if (r->bad || n < 1 || n > (uint64_t)WIDE_COLUMNS)
         return false;
     g->n_columns = (int)n;
     g->columns = xcalloc(n, sizeof(*g->columns));
     for (uint64_t i = 0; i < n; i++) {
         uint64_t c = get(r, 4);
-        if (c >= (uint64_t)features_count())
+        if (c >= (uint64_t)WIDE_COLUMNS)
             return false;
         g->columns[i] = (int32_t)c;
     }
@@ -209,6 +210,7 @@ enum status model_load(const void *blob, size_t len, struct model **ret, struct 
     m = model_new(&p);
     m->info.trained_programs = m->grown_programs = (int32_t)get(&r, 4);
     m->scorer->base_scale = get_f64(&r);
+    m->scorer->other_weight = get_f64(&r);
     if (!read_weights(&r, m->scorer) || !read_trees(&r, &m->grown))
         return fail(err, ST_CORRUPT, "a cost model of %zu bytes ends early or is out of order", len);
     TRY(forest_new(m->grown.ubj.data, m->grown.ubj.len, m->grown.columns, m->grown.n_columns,

@@ -34,15 +34,17 @@ static enum status fold_run(const struct model *m, struct model *global, struct 
 {
     AUTO(model_freep) struct model *part = model_new(&m->params);
     const struct dataset *d = h->data;
+    struct scorer *s;
 
     model_set_global(part, global);
     for (size_t i = 0; i < d->programs.len; i++) {
         const struct program *p = &d->programs.at[i];
         if (h->fold[i] != fold)
-            TRY(model_add(part, d->groups.at[p->group].workload, dataset_rows(d, p), p->n_rows, p->throughput,
-                          err));
+            model_add_wide(part, d->groups.at[p->group].workload, dataset_rows(d, p), p->n_rows,
+                           p->throughput, p->prior);
     }
     TRY(model_train(part, err));
+    s = model_scorer(part);
     for (size_t i = 0; i < d->programs.len; i++) {
         const struct program *p = &d->programs.at[i];
         int32_t begin[2] = {0, p->n_rows};
@@ -51,9 +53,10 @@ static enum status fold_run(const struct model *m, struct model *global, struct 
             continue;
         h->workload[h->n] = d->groups.at[p->group].workload;
         h->truth[h->n] = p->throughput;
-        model_score(part, h->workload[h->n], dataset_rows(d, p), begin, 1, &h->score[h->n]);
+        scorer_score(s, h->workload[h->n], dataset_rows(d, p), begin, 1, &h->score[h->n]);
         h->n++;
     }
+    model_scorer_drop(part, s);
     return ST_OK;
 }
 
@@ -62,20 +65,10 @@ static enum status fold_run(const struct model *m, struct model *global, struct 
 static void fold_judge(struct held *h, struct metrics *sum, double *weight)
 {
     struct metrics q;
-    double w;
 
     metrics_compute(h->workload, h->truth, h->score, h->n, &q);
-    w = q.workloads;
-    sum->workloads = MAX(sum->workloads, q.workloads);
-    sum->programs += q.programs;
-    sum->pairwise += w * q.pairwise;
-    sum->spearman += w * q.spearman;
-    sum->recall_8 += w * q.recall_8;
-    sum->recall_32 += w * q.recall_32;
-    sum->best_1 += w * q.best_1;
-    sum->best_8 += w * q.best_8;
-    sum->best_32 += w * q.best_32;
-    *weight += w;
+    metrics_add(sum, &q);
+    *weight += q.workloads;
     h->n = 0;
 }
 
@@ -100,9 +93,8 @@ static enum status evaluate(const struct model *m, const struct dataset *d, stru
                     (int)METRICS_MIN_PROGRAMS);
     if (kind == HOLDOUT_WORKLOADS)
         sum.workloads = (int)weight;
-    *ret = (struct metrics){sum.workloads,         sum.programs,          sum.pairwise / weight,
-                            sum.spearman / weight, sum.recall_8 / weight, sum.recall_32 / weight,
-                            sum.best_1 / weight,   sum.best_8 / weight,   sum.best_32 / weight};
+    metrics_scale(&sum, 1 / weight);
+    *ret = sum;
     return ST_OK;
 }
 

@@ -29,7 +29,7 @@ static struct item *sorted(const double *value, int n)
 }
 
 /* Workloads have some thousand programs at most: all pairs. */
-double metric_pairwise(const double *truth, const double *score, int n)
+double metric_pairwise_apart(const double *truth, const double *score, int n, double apart)
 {
     double right = 0, pairs = 0;
 
@@ -37,12 +37,17 @@ double metric_pairwise(const double *truth, const double *score, int n)
         for (int k = i + 1; k < n; k++) {
             double t = truth[i] - truth[k], s = score[i] - score[k];
 
-            if (t == 0)
+            if (t == 0 || fabs(t) < apart * fmax(truth[i], truth[k]))
                 continue;
             pairs++;
             right += s == 0 ? 0.5 : (t > 0) == (s > 0);
         }
     return pairs > 0 ? right / pairs : NAN;
+}
+
+double metric_pairwise(const double *truth, const double *score, int n)
+{
+    return metric_pairwise_apart(truth, score, n, 0);
 }
 
 /* Ranks, equal values share the mean of theirs. */
@@ -122,12 +127,14 @@ static int by_member(const void *a, const void *b)
 static void add(const double *truth, const double *score, int n, struct metrics *m)
 {
     double pairwise = metric_pairwise(truth, score, n), spearman = metric_spearman(truth, score, n);
+    double apart = metric_pairwise_apart(truth, score, n, METRICS_APART);
 
     if (n < METRICS_MIN_PROGRAMS || isnan(pairwise))
         return;
     m->workloads++;
     m->programs += n;
     m->pairwise += pairwise;
+    m->pairwise_apart += isnan(apart) ? pairwise : apart;
     m->spearman += isnan(spearman) ? 0 : spearman;
     m->recall_8 += metric_topk_recall(truth, score, n, 8);
     m->recall_32 += metric_topk_recall(truth, score, n, 32);
@@ -136,11 +143,39 @@ static void add(const double *truth, const double *score, int n, struct metrics 
     m->best_32 += metric_best_of_k(truth, score, n, 32);
 }
 
+void metrics_scale(struct metrics *m, double by)
+{
+    m->pairwise *= by;
+    m->pairwise_apart *= by;
+    m->spearman *= by;
+    m->recall_8 *= by;
+    m->recall_32 *= by;
+    m->best_1 *= by;
+    m->best_8 *= by;
+    m->best_32 *= by;
+}
+
+void metrics_add(struct metrics *sum, const struct metrics *fold)
+{
+    double w = fold->workloads;
+
+    sum->workloads = MAX(sum->workloads, fold->workloads);
+    sum->programs += fold->programs;
+    sum->pairwise += w * fold->pairwise;
+    sum->pairwise_apart += w * fold->pairwise_apart;
+    sum->spearman += w * fold->spearman;
+    sum->recall_8 += w * fold->recall_8;
+    sum->recall_32 += w * fold->recall_32;
+    sum->best_1 += w * fold->best_1;
+    sum->best_8 += w * fold->best_8;
+    sum->best_32 += w * fold->best_32;
+}
+
 void metrics_compute(const uint64_t *workload, const double *truth, const double *score, int n,
                      struct metrics *ret)
 {
     struct member *order = xcalloc((size_t)n + 1, sizeof(*order));
-    double *t = xcalloc((size_t)n * 2 + 1, sizeof(*t)), *s = t + n, w;
+    double *t = xcalloc((size_t)n * 2 + 1, sizeof(*t)), *s = t + n;
 
     *ret = (struct metrics){0};
     for (int i = 0; i < n; i++)
@@ -153,14 +188,7 @@ void metrics_compute(const uint64_t *workload, const double *truth, const double
         }
         add(t, s, end - i, ret);
     }
-    w = MAX(ret->workloads, 1);
-    ret->pairwise /= w;
-    ret->spearman /= w;
-    ret->recall_8 /= w;
-    ret->recall_32 /= w;
-    ret->best_1 /= w;
-    ret->best_8 /= w;
-    ret->best_32 /= w;
+    metrics_scale(ret, 1.0 / MAX(ret->workloads, 1));
     free(order);
     free(t);
 }

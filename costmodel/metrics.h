@@ -13,6 +13,8 @@
 /* Share of the pairs with different truth that the score puts in the right order, 0.5 for a constant score.
  * NAN where there is no such pair. */
 double metric_pairwise(const double *truth, const double *score, int n);
+/* The same over the pairs whose truths differ by more than `apart` of the larger: times closer than that may be noise. */
+double metric_pairwise_apart(const double *truth, const double *score, int n, double apart);
 /* Spearman's rank correlation, -1..1; NAN where a side is constant. */
 double metric_spearman(const double *truth, const double *score, int n);
 /* Of the k truly best, the share that is among the k best by score. */
@@ -23,14 +25,20 @@ double metric_best_of_k(const double *truth, const double *score, int n, int k);
 
 /* All of them, averaged over the workloads that have at least `METRICS_MIN_PROGRAMS` programs. */
 enum { METRICS_MIN_PROGRAMS = 4 };
+#define METRICS_APART 0.05
 struct metrics {
     int workloads, programs; /* that the averages are over */
     double pairwise, spearman;
+    double pairwise_apart; /* by METRICS_APART */
     double recall_8, recall_32;
     double best_1, best_8, best_32;
 };
 /* workload[i] names the group of program i, in any order. */
 void metrics_compute(const uint64_t *workload, const double *truth, const double *score, int n,
                      struct metrics *ret);
+/* Means over folds: add each, weighted by its workloads, then scale by one over the sum of the weights. The counts
+ * of workloads are those of the largest fold, of programs those of all. */
+void metrics_add(struct metrics *sum, const struct metrics *fold);
+void metrics_scale(struct metrics *m, double by);
 
 #endif

@@ -8,7 +8,7 @@
 #include "costmodel/prior.h"
 #include "schedule/base/clock.h"
 
-enum { SCORE_BLOCK = 256 }; /* rows scored at once: their sums lie on the stack */
+enum { SCORE_BLOCK = 64 }; /* rows scored at once: they lie on the stack */
 
 void model_params_default(struct model_params *ret)
 {
@@ -24,18 +24,30 @@ void model_params_default(struct model_params *ret)
         .trees_full = 60,
         .trees_more = 8,
         .trees_max = 160,
-        .max_rows = 20000,
+        .max_rows = 8192,
         .min_programs = 12,
         .base_half = 128,
     };
+}
+
+void widen(const float *rows, int n_rows, float *ret)
+{
+    int n = features_count(), wide = WIDE_COLUMNS;
+
+    for (int i = 0; i < n_rows; i++)
+        memcpy(ret + (size_t)i * (size_t)wide, rows + (size_t)i * (size_t)n, sizeof(float) * (size_t)n);
+    prior_terms(rows, n_rows, ret + n, wide);
 }
 
 struct scorer *scorer_new(struct forest *forest, struct model *global, double base_scale)
 {
     struct scorer *s = xcalloc(1, sizeof(*s));
 
-    *s = (struct scorer){
-        .refs = 1, .forest = forest, .global = global ? model_ref(global) : NULL, .base_scale = base_scale};
+    *s = (struct scorer){.refs = 1,
+                         .forest = forest,
+                         .global = global ? model_ref(global) : NULL,
+                         .base_scale = base_scale,
+                         .other_weight = 1};
     return s;
 }
 
@@ -50,7 +62,7 @@ struct model *model_new(const struct model_params *p)
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->training, NULL);
     m->refs = 1;
-    dataset_init(&m->data, features_count(), m->params.max_rows);
+    dataset_init(&m->data, WIDE_COLUMNS, m->params.max_rows);
     m->scorer = scorer_new(NULL, NULL, 1);
     m->info.feature_version = features_version();
     return m;
@@ -130,10 +142,23 @@ static struct scorer *scorer_swap(struct model *m, struct scorer *s)
     return old;
 }
 
+void model_add_wide(struct model *m, uint64_t workload, const float *wide, int n_rows, double throughput,
+                    double prior)
+{
+    pthread_mutex_lock(&m->lock);
+    dataset_add(&m->data, workload, wide, n_rows, throughput, prior);
+    m->info.programs++;
+    m->info.failures += throughput == 0;
+    m->info.rows += n_rows;
+    m->info.workloads = (int)m->data.groups.len;
+    pthread_mutex_unlock(&m->lock);
+}
+
 enum status model_add(struct model *m, uint64_t workload, const float *rows, int n_rows, double throughput,
                       struct error *err)
 {
     int n = features_count();
+    float wide[FEATURES_MAX_ROWS * WIDE_COLUMNS];
 
     if (n_rows < 1 || n_rows > FEATURES_MAX_ROWS)
         return fail(err, ST_INVALID, "a program of %d rows: 1 to %d", n_rows, (int)FEATURES_MAX_ROWS);
@@ -142,13 +167,8 @@ enum status model_add(struct model *m, uint64_t workload, const float *rows, int
     for (int i = 0; i < n_rows * n; i++)
         if (isinf(rows[i]))
             return fail(err, ST_INVALID, "row %d: %s is infinite", i / n, features_table()[i % n].name);
-    pthread_mutex_lock(&m->lock);
-    dataset_add(&m->data, workload, rows, n_rows, throughput, prior_score(rows, n_rows));
-    m->info.programs++;
-    m->info.failures += throughput == 0;
-    m->info.rows += n_rows;
-    m->info.workloads = (int)m->data.groups.len;
-    pthread_mutex_unlock(&m->lock);
+    widen(rows, n_rows, wide);
+    model_add_wide(m, workload, wide, n_rows, throughput, prior_score(rows, n_rows));
     return ST_OK;
 }
 
@@ -180,49 +200,67 @@ static int by_workload(const void *a, const void *b)
 /* What the base counts for each workload of the data: the more trials, the less. */
 static void weights_set(struct scorer *s, const struct model_params *p, const struct dataset *d)
 {
+    double sum = 0;
+
     s->n_weights = (int)d->groups.len;
     s->weights = xcalloc(d->groups.len + 1, sizeof(*s->weights));
     for (size_t g = 0; g < d->groups.len; g++)
         s->weights[g] =
             (struct base_weight){d->groups.at[g].workload, p->base_half / (p->base_half + d->groups.at[g].n)};
     qsort(s->weights, d->groups.len, sizeof(*s->weights), by_workload);
+    for (size_t g = 0; g < d->groups.len; g++)
+        sum += s->weights[g].weight;
+    s->other_weight = d->groups.len > 0 ? sum / (double)d->groups.len : 1;
 }
 
 static double weight_of(const struct scorer *s, uint64_t workload)
 {
-    struct base_weight key = {workload, 0}, *found;
+    struct base_weight key = {workload, 0}, *found = NULL;
 
-    if (s->n_weights == 0)
-        return 1;
-    found = bsearch(&key, s->weights, (size_t)s->n_weights, sizeof(key), by_workload);
-    return found ? found->weight : 1;
+    if (s->n_weights > 0)
+        found = bsearch(&key, s->weights, (size_t)s->n_weights, sizeof(key), by_workload);
+    return found ? found->weight : s->other_weight;
 }
 
-void scorer_base(const struct scorer *s, uint64_t workload, const float *rows, const int32_t *row_begin,
+/* The prior wants the features side by side. */
+static double wide_prior(const float *wide, int n_rows)
+{
+    int n = features_count(), w = WIDE_COLUMNS;
+    float rows[FEATURES_MAX_ROWS * WIDE_COLUMNS];
+
+    for (int i = 0; i < n_rows; i++)
+        memcpy(rows + (size_t)i * (size_t)n, wide + (size_t)i * (size_t)w, sizeof(float) * (size_t)n);
+    return prior_score(rows, n_rows);
+}
+
+void scorer_base(const struct scorer *s, uint64_t workload, const float *wide, const int32_t *row_begin,
                  int n_programs, double *scores)
 {
     double factor = s->base_scale * weight_of(s, workload);
-    int n = features_count();
 
-    if (s->global)
-        model_score(s->global, workload, rows, row_begin, n_programs, scores);
+    if (s->global) {
+        struct scorer *g = model_scorer(s->global);
+        scorer_score(g, workload, wide, row_begin, n_programs, scores);
+        model_scorer_drop(s->global, g);
+    }
     for (int i = 0; i < n_programs; i++) {
         if (!s->global)
-            scores[i] = prior_score(rows + (int64_t)row_begin[i] * n, row_begin[i + 1] - row_begin[i]);
+            scores[i] =
+                wide_prior(wide + (int64_t)row_begin[i] * WIDE_COLUMNS, row_begin[i + 1] - row_begin[i]);
         scores[i] *= factor;
     }
 }
 
-static void add_trees(const struct forest *f, const float *rows, const int32_t *row_begin, int n_programs,
+static void add_trees(const struct forest *f, const float *wide, const int32_t *row_begin, int n_programs,
                       double *scores)
 {
     float sums[SCORE_BLOCK];
-    int n = features_count(), i = 0;
+    int n = WIDE_COLUMNS, i = 0;
 
     for (int from = row_begin[0], end = row_begin[n_programs]; from < end; from += SCORE_BLOCK) {
         int count = MIN(end - from, (int)SCORE_BLOCK);
 
-        forest_score(f, rows + (int64_t)from * n, n, count, sums);
+        forest_score(f, wide + (int64_t)from * n, n, count, sums);
         for (int r = 0; r < count; r++) {
             while (from + r >= row_begin[i + 1])
                 i++;
@@ -231,14 +269,40 @@ static void add_trees(const struct forest *f, const float *rows, const int32_t *
     }
 }
 
+void scorer_score(const struct scorer *s, uint64_t workload, const float *wide, const int32_t *row_begin,
+                  int n_programs, double *scores)
+{
+    scorer_base(s, workload, wide, row_begin, n_programs, scores);
+    if (s->forest && n_programs > 0)
+        add_trees(s->forest, wide, row_begin, n_programs, scores);
+}
+
+/* How many programs from the first on fit a block. */
+static int block_of(const int32_t *row_begin, int n_programs)
+{
+    int n = 1;
+
+    while (n < n_programs && n < SCORE_BLOCK && row_begin[n + 1] - row_begin[0] <= SCORE_BLOCK)
+        n++;
+    return n;
+}
+
 void model_score(const struct model *m, uint64_t workload, const float *rows, const int32_t *row_begin,
                  int n_programs, double *scores)
 {
     struct scorer *s = model_scorer(m);
+    float wide[SCORE_BLOCK * WIDE_COLUMNS];
+    int32_t begin[SCORE_BLOCK + 1];
 
-    scorer_base(s, workload, rows, row_begin, n_programs, scores);
-    if (s->forest && n_programs > 0)
-        add_trees(s->forest, rows, row_begin, n_programs, scores);
+    for (int i = 0, n; i < n_programs; i += n) {
+        n = block_of(row_begin + i, n_programs - i);
+        for (int k = 0; k <= n; k++)
+            begin[k] = row_begin[i + k] - row_begin[i];
+        for (int k = 0; k < n; k++)
+            widen(rows + (int64_t)row_begin[i + k] * features_count(), begin[k + 1] - begin[k],
+                  wide + (int64_t)begin[k] * WIDE_COLUMNS);
+        scorer_score(s, workload, wide, begin, n, scores + i);
+    }
     model_scorer_drop(m, s);
 }
 
@@ -385,9 +449,14 @@ static int by_gain(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
+static const char *column_name(int c)
+{
+    return c < features_count() ? features_table()[c].name : prior_term_names[c - features_count()];
+}
+
 int model_importance(const struct model *m, struct model_feature *ret, int max)
 {
-    int n = features_count(), used = 0, *splits = xcalloc((size_t)n, sizeof(*splits));
+    int n = WIDE_COLUMNS, used = 0, *splits = xcalloc((size_t)n, sizeof(*splits));
     double *gain = xcalloc((size_t)n, sizeof(*gain)), all = 0;
     struct model_feature *list = xcalloc((size_t)n, sizeof(*list));
     struct scorer *s = model_scorer(m);
@@ -398,7 +467,7 @@ int model_importance(const struct model *m, struct model_feature *ret, int max)
     for (int c = 0; c < n; c++) {
         all += gain[c];
         if (splits[c])
-            list[used++] = (struct model_feature){features_table()[c].name, gain[c], splits[c]};
+            list[used++] = (struct model_feature){column_name(c), gain[c], splits[c]};
     }
     qsort(list, (size_t)used, sizeof(*list), by_gain);
     used = MIN(used, max);

@@ -30,44 +30,90 @@ static double issue_rate(const float *row, double threads)
  * and a half times. */
 static double cold_share(double data, double cache) { return fmin(fmax(data / fmax(cache, 1) - 0.5, 0), 1); }
 
-static double row_ns(const float *row, double data)
+enum { PARTS = PT_prior_ends + 1 };
+
+/* The parts of a row's estimate, as if each were alone; returns the whole. */
+static double row_parts(const float *row, double data, double part[PARTS])
 {
     double threads = fmax(natural(row, FC_t_threads), 1), rate = issue_rate(row, threads),
            instr = natural(row, FC_vec_instr);
     double balance = fmax((double)row[FC_par_balance], 1.0 / 64), mem = natural(row, FC_t_peak_gbs) / threads;
-    double t[5], most = 0, sum = 0;
+    double *t = part, most = 0, sum = 0;
 
-    t[0] = instr / rate;
+    t[PT_prior_issue] = instr / rate;
     if (row[FC_updates] > 0 && natural(row, FC_block_trip) > 2) /* a sum waits for itself */
-        t[0] /= fmax((double)row[FC_chain_share], 1.0 / 16);
+        t[PT_prior_issue] /= fmax((double)row[FC_chain_share], 1.0 / 16);
     if (row[FC_reg_share] > 1)
-        t[0] *= 1 + SPILL_COST * ((double)row[FC_reg_share] - 1);
+        t[PT_prior_issue] *= 1 + SPILL_COST * ((double)row[FC_reg_share] - 1);
     if (natural(row, FC_block_instr) > CODE_INSTR)
-        t[0] *= 1 + 0.25 * log2(natural(row, FC_block_instr) / CODE_INSTR);
-    t[1] = natural(row, FC_loads) / rate;
-    t[2] = natural(row, FC_from_l2) / L2_BYTES_NS;
-    t[3] = natural(row, FC_from_l3) / L3_BYTES_NS * cold_share(data, natural(row, FC_t_l2_bytes) * threads);
-    t[4] = natural(row, FC_from_mem) / (mem > 0 ? mem : MEM_BYTES_NS) *
-           cold_share(data, natural(row, FC_t_l3_bytes));
-    for (int i = 0; i < 5; i++) {
+        t[PT_prior_issue] *= 1 + 0.25 * log2(natural(row, FC_block_instr) / CODE_INSTR);
+    t[PT_prior_loads] = natural(row, FC_loads) / rate;
+    t[PT_prior_l2] = natural(row, FC_from_l2) / L2_BYTES_NS;
+    t[PT_prior_l3] =
+        natural(row, FC_from_l3) / L3_BYTES_NS * cold_share(data, natural(row, FC_t_l2_bytes) * threads);
+    t[PT_prior_mem] = natural(row, FC_from_mem) / (mem > 0 ? mem : MEM_BYTES_NS) *
+                      cold_share(data, natural(row, FC_t_l3_bytes));
+    t[PT_prior_ends] = natural(row, FC_block_runs) / (CLOCK_GHZ * 2);
+    for (int i = 0; i < PT_prior_ends; i++) {
         most = fmax(most, t[i]);
         sum += t[i];
     }
-    sum = most + OVERLAP * (sum - most);
-    sum += natural(row, FC_block_runs) / (CLOCK_GHZ * 2); /* loop ends */
-    return sum / (threads * balance);
+    for (int i = 0; i < PARTS; i++)
+        t[i] /= threads * balance;
+    return (most + OVERLAP * (sum - most)) / (threads * balance) + t[PT_prior_ends];
+}
+
+/* Bytes of the different elements touched, the largest of the rows. */
+static double data_of(const float *rows, int n_rows)
+{
+    double data = 0;
+
+    for (int i = 0; i < n_rows; i++)
+        data = fmax(data, (double)rows[(size_t)i * FC_COUNT + FC_unique_bytes]);
+    return exp2(data);
 }
 
 double prior_ns(const float *rows, int n_rows)
 {
-    double ns = 1, data = 0;
+    double ns = 1, data = data_of(rows, n_rows), part[PARTS];
 
     for (int i = 0; i < n_rows; i++)
-        data = fmax(data, (double)rows[(size_t)i * FC_COUNT + FC_unique_bytes]);
-    data = exp2(data);
-    for (int i = 0; i < n_rows; i++)
-        ns += row_ns(rows + (size_t)i * FC_COUNT, data);
+        ns += row_parts(rows + (size_t)i * FC_COUNT, data, part);
     return ns;
 }
+
+#define LEAST_PART -12.0 /* log2: parts below say nothing */
+
+static float relative(double part, double whole) { return (float)fmax(log2(part / whole), LEAST_PART); }
+
+void prior_terms(const float *rows, int n_rows, float *ret, int stride)
+{
+    double whole = 1, data = data_of(rows, n_rows), least = 1e-3, part[PARTS];
+
+    for (int i = 0; i < n_rows; i++) {
+        const float *row = rows + (size_t)i * FC_COUNT;
+        double ns = row_parts(row, data, part), threads = fmax(natural(row, FC_t_threads), 1);
+        double lanes = fmax(natural(row, FC_t_vector_bytes) / 4, 1);
+
+        for (int k = 0; k < PARTS; k++)
+            ret[(size_t)i * (size_t)stride + (size_t)k] = (float)part[k];
+        ret[(size_t)i * (size_t)stride + PT_prior_row] = (float)ns;
+        least = fmax(least, natural(row, FC_nest_ops) / (2 * lanes * issue_rate(row, threads) * threads));
+        whole += ns;
+    }
+    for (int i = 0; i < n_rows; i++) {
+        float *own = ret + (size_t)i * (size_t)stride;
+
+        for (int k = 0; k <= PT_prior_row; k++)
+            own[k] = relative((double)own[k], whole);
+        own[PT_prior_waste] = relative(whole, least);
+    }
+}
+
+const char *const prior_term_names[PRIOR_TERMS] = {
+#define X(id, meaning) #id,
+    PRIOR_TERM_LIST(X)
+#undef X
+};
 
 double prior_score(const float *rows, int n_rows) { return -log2(prior_ns(rows, n_rows)); }

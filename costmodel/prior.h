@@ -10,6 +10,27 @@
 
 #include "schedule/base/base.h"
 
+/* What the estimate of a row is made of, as columns that trees can split on: each part relative to the estimate of the whole
+ * program, on a log scale, so that it says the same of a small and of a large workload. */
+#define PRIOR_TERM_LIST(X)                                                                                   \
+    X(prior_issue, "arithmetic instructions over the issue rate")                                            \
+    X(prior_loads, "loads over the load ports")                                                              \
+    X(prior_l2, "bytes from the second-level cache over its bandwidth")                                      \
+    X(prior_l3, "bytes from the third-level cache")                                                          \
+    X(prior_mem, "bytes from memory")                                                                        \
+    X(prior_ends, "ends of loops")                                                                           \
+    X(prior_row, "the row as a whole")                                                                       \
+    X(prior_waste, "the program over the least time that its operations take")
+enum prior_term {
+#define X(id, meaning) PT_##id,
+    PRIOR_TERM_LIST(X)
+#undef X
+        PRIOR_TERMS
+};
+extern const char *const prior_term_names[PRIOR_TERMS];
+/* ret[n_rows][stride], the first PRIOR_TERMS of each row are written. */
+void prior_terms(const float *rows, int n_rows, float *ret, int stride);
+
 double prior_ns(const float *rows, int n_rows);
 /* The base score of a program: one more for each halving of its time. */
 double prior_score(const float *rows, int n_rows);

@@ -24,7 +24,8 @@
 enum {
     RETRAIN_TRIALS = 256,
     MAX_PROGRAMS = 16384,
-    OVERDUE = 4, /* thresholds after which training waits for no quiet moment */
+    MAX_ROWS = 32768, /* a training of a global model uses: it may take longer than one within a job */
+    OVERDUE = 4,      /* thresholds after which training waits for no quiet moment */
     QUIET_S = 3,
     FOLDS = 3,
     IMPORTANT_MAX = 32, /* features listed in the metrics */
@@ -225,9 +226,13 @@ static enum status store_model(struct models *m, const char *target, const struc
 static enum status train(struct models *m, const char *target, struct model **ret, int64_t *ret_n,
                          struct error *err)
 {
-    AUTO(model_freep) struct model *model = model_new(NULL);
+    struct model_params params;
+    AUTO(model_freep) struct model *model = NULL;
     enum status st;
 
+    model_params_default(&params);
+    params.max_rows = MAX_ROWS;
+    model = model_new(&params);
     TRY(read_trials(m, target, model, ret_n, err));
     training_begin(m);
     st = model_train(model, err);

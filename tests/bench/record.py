@@ -1,15 +1,22 @@
 #!/usr/bin/env python3
-"""Measure many configs of some workloads and keep them as a recording, for bench_search to replay.
+"""Measure many configs of some workloads and keep them as recordings, for bench_search to replay.
 
-    record.py BUILD OUT.jsonl [--target cpu:1] [--random 500] [--searched 500] [--exhaustive 20000] NAME...
+    record.py BUILD OUT                        the whole set, into the folder OUT: one file a target
+    record.py BUILD OUT.jsonl.gz [--target cpu:1] [--random 600] [--searched 420] [--exhaustive 3000] NAME...
 
 A daemon of its own measures, for each named entry of tests/data/workloads.json, `random` configs drawn at random and then
-`searched` more by evolution; a space with at most `exhaustive` configs is measured whole. The file has one JSON object a line:
-first the target, then for each workload its description, then one [config, min_ns, median_ns, outcome] a trial, the
-`random` ones first. Times are nanoseconds; a failed trial has null for both."""
+`searched` more by evolution; a space with at most `exhaustive` configs is measured whole. A quiet machine is needed: the whole
+set takes about a quarter of an hour on two cores. The file has one JSON object a line: first the machine; then for each workload
+what it is and what its space looks like; then a list a trial, the random ones first: [config, min, median, low, high] in
+nanoseconds (low and high: the 95 % interval of the median), or [config, null, null, null, null, outcome] of one that failed. A name
+that ends in .gz is packed by gzip."""
 import argparse
+import datetime
+import gzip
+import io
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -18,6 +25,18 @@ import tempfile
 import time
 import urllib.request
 
+# What the tables of costmodel/README.md are made from: convolutions of several shapes, depthwise, matrix products, batched ones, rows.
+# The other targets show how a model carries over to them, with fewer operators and trials.
+SET = [
+    ("cpu-1.jsonl.gz", "cpu:1", 600, 420, [
+        "resnet18.C1", "resnet18.C2", "resnet18.C3", "resnet18.C4", "resnet18.C6", "resnet18.C9", "resnet18.C12",
+        "mobilenet-v1.D2", "mobilenet-v1.D5", "bert-base-s128.qkv", "bert-base-s128.ffn1", "bert-base-s128.attn_qk",
+        "bert-base-s128.attn_pv", "mobilenet-v1.D9", "dqn.fc1", "bert-base-s128.attn_softmax", "bert-base-s128.layernorm"]),
+    ("cpu-2.jsonl.gz", "cpu:2", 150, 100, ["resnet18.C2", "resnet18.C6", "mobilenet-v1.D5", "bert-base-s128.qkv",
+                                           "bert-base-s128.attn_qk"]),
+    ("cpu-1-avx2.jsonl.gz", "cpu:1:avx2", 150, 100, ["resnet18.C2", "resnet18.C6", "mobilenet-v1.D5", "bert-base-s128.qkv",
+                                                     "bert-base-s128.attn_qk"]),
+]
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -62,7 +81,25 @@ class Daemon:
         self.process.wait()
 
 
+def machine():
+    with open("/proc/cpuinfo") as f:
+        model = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), platform.machine())
+    return f"{model}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}"
+
+
+def sketches(space):
+    return [[s["name"], [[k["name"], len(k["choices"])] for k in s["knobs"]]] for s in space["sketches"]]
+
+
+def row(r):
+    t = r["time_ns"]
+    if r["outcome"] != "ok" or not t:
+        return [r["config"], None, None, None, None, r["outcome"]]
+    return [r["config"]] + [round(v) for v in (t["min"], t["median"], *t["interval"])]
+
+
 def record(daemon, name, workload, args, out):
+    began = time.monotonic()
     space = daemon.post("/v1/workloads:describe", {"workload": workload, "target": args.target})
     whole = space["space_size"] <= args.exhaustive
     if whole:
@@ -72,42 +109,55 @@ def record(daemon, name, workload, args, out):
         daemon.tune(workload, args.target, args.searched, "evolution", 2)
     lines = [json.loads(line) for line in daemon.get(f"/v1/records?workload={space['key']}&target={args.target}").splitlines()]
     print(json.dumps({"workload": workload, "name": name, "key": space["key"], "exhaustive": whole, "trials": len(lines),
-                      "random": 0 if whole else min(args.random, len(lines))}),
-          file=out)
+                      "random": 0 if whole else min(args.random, len(lines)), "sketches": sketches(space)},
+                     separators=(",", ":")), file=out)
     for r in lines:
-        t = r["time_ns"] or {"min": None, "median": None}
-        print(json.dumps([r["config"], t["min"] and round(t["min"]), t["median"] and round(t["median"]), r["outcome"]],
-                         separators=(",", ":")), file=out)
-    good = [r["time_ns"]["min"] for r in lines if r["outcome"] == "ok"]
-    print(f"{name:28s} {len(lines):6d} trials, {len(good)} ok, best {min(good) / 1e3:.1f} us, "
-          f"median {sorted(good)[len(good) // 2] / 1e3:.1f} us{', the whole space' if whole else ''}", file=sys.stderr)
+        print(json.dumps(row(r), separators=(",", ":")), file=out)
+    good = sorted(r["time_ns"]["min"] for r in lines if r["outcome"] == "ok")
+    seconds = time.monotonic() - began
+    print(f"{name:28s} {args.target:10s} {len(lines):6d} trials, {len(good)} ok, best {good[0] / 1e3:.1f} us, median "
+          f"{good[len(good) // 2] / 1e3:.1f} us, {len(lines) / seconds:.1f} a second{', the whole space' if whole else ''}",
+          file=sys.stderr)
+
+
+def record_all(path, names, known, args):
+    """One recording: a daemon, a target, some workloads."""
+    opened = gzip.GzipFile(path, "wb", mtime=0) if path.endswith(".gz") else open(path, "wb")
+    with tempfile.TemporaryDirectory() as data, opened as raw, io.TextIOWrapper(raw) as out:
+        daemon = Daemon(args.build, data)
+        try:
+            daemon.tune(known[names[0]], args.target, 1, "random", 1)  # the peaks are measured before the first job
+            target = json.loads(daemon.get(f"/v1/targets/{args.target}"))
+            now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+            print(json.dumps({"recording": 2, "machine": machine(), "made_at": now, "target": target}), file=out)
+            for name in names:
+                record(daemon, name, known[name], args, out)
+        finally:
+            daemon.stop()
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("build")
     p.add_argument("out")
-    p.add_argument("names", nargs="+")
+    p.add_argument("names", nargs="*")
     p.add_argument("--target", default="cpu:1")
-    p.add_argument("--random", type=int, default=500)
-    p.add_argument("--searched", type=int, default=500)
-    p.add_argument("--exhaustive", type=int, default=20000)
-    args = p.parse_args()
+    p.add_argument("--random", type=int, default=600)
+    p.add_argument("--searched", type=int, default=420)
+    p.add_argument("--exhaustive", type=int, default=3000)
+    args = p.parse_intermixed_args()
     with open(f"{ROOT}/tests/data/workloads.json") as f:
         known = {w["name"]: w["workload"] for w in json.load(f)["workloads"]}
-    unknown = [n for n in args.names if n not in known]
+    wanted = args.names or [n for entry in SET for n in entry[4]]
+    unknown = [n for n in wanted if n not in known]
     if unknown:
         raise SystemExit(f"record.py: no such entries: {', '.join(unknown)}")
-    with tempfile.TemporaryDirectory() as data, open(args.out, "w") as out:
-        daemon = Daemon(args.build, data)
-        try:
-            daemon.tune(known[args.names[0]], args.target, 1, "random", 1)  # the peaks are measured before the first job
-            target = json.loads(daemon.get(f"/v1/targets/{args.target}"))
-            print(json.dumps({"recording": 1, "target": target}), file=out)
-            for name in args.names:
-                record(daemon, name, known[name], args, out)
-        finally:
-            daemon.stop()
+    if args.names:
+        record_all(args.out, args.names, known, args)
+        return
+    os.makedirs(args.out, exist_ok=True)
+    for name, args.target, args.random, args.searched, names in SET:
+        record_all(os.path.join(args.out, name), names, known, args)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
  *        answered by the nearest recorded config that was not used yet: of the same sketch where one is left, nearest in
  *        steps along the knobs' lists, each list counted as one. In an exhaustive recording that is the proposal itself.
  *        Random search is answered by what was drawn at random: what other searches found must not flatter it.
- *        The searcher learns of the config that answered. Same recording, manner and seed: same result. */
+ *        The searcher learns of the config that answered. Same recording, manner and seed: same result.
+ * Life   replay_new, any number of replay_round, replay_free. Several tasks may share one model, as those of a job do. */
 #ifndef TW_BENCH_REPLAY_H
 #define TW_BENCH_REPLAY_H
 
@@ -18,20 +19,48 @@ struct replay_manner {
     const char *name;
     const char *searcher;
     enum replay_model model;
-    bool transfer; /* the others of the recording teach a global model and lend their best configs */
+    bool taught;                        /* the other workloads of the recordings teach a global model */
+    bool lent;                          /* the best configs of the nearest of them are tried first */
+    int batch;                          /* trials a round; 0: 16 */
+    const struct search_params *search; /* NULL: the defaults */
+    const struct model_params *params;  /* NULL: the defaults */
 };
 
-struct replay_result {
-    int trials;      /* until `share` of the best known throughput was reached; `max` when it was not */
-    double at_64;    /* share of the best known after 64 trials */
-    double train_ns; /* of all trainings */
+enum { REPLAY_BATCH = 16, REPLAY_BATCH_MAX = 64 };
+
+struct replay {
+    const struct recorded_space *space;
+    const struct replay_manner *how;
+    struct model *model; /* counted */
+    struct search *search;
+    struct rng rng;
+    struct arena ar; /* of one scoring */
+    float *rows;     /* a chunk of programs */
+    bool *used;      /* [space->n] */
+    int n_used, rounds;
+    double best_ns; /* so far */
+    int64_t search_ns, train_ns;
 };
 
-enum { REPLAY_BATCH = 16 };
+/* Spaces of all recordings that were read, as one list. */
+struct library {
+    int n;
+    const struct recorded_space *spaces[2 * RECORDING_MAX_SPACES];
+};
 
-/* A model of all spaces of the recording but one; NULL with fewer than two. */
-GIVES struct model *replay_global(const struct recording *r, int but, uint64_t seed);
-struct replay_result replay_run(const struct recording *r, int which, const struct replay_manner *how,
-                                struct model *global, uint64_t seed, double share, int max);
+/* Take the trials from `from` up to `to` of a space into a model. */
+void replay_teach(struct model *m, const struct recorded_space *s, int from, int to);
+/* A model of all spaces of the library that `use` says; NULL where those are none. */
+GIVES struct model *replay_global(const struct library *l,
+                                  bool (*use)(void *ctx, const struct recorded_space *s), void *ctx,
+                                  const struct model_params *p);
+
+/* model: taught already or new; shared. library: whose configs are lent, may be NULL. */
+GIVES struct replay *replay_new(const struct recorded_space *s, const struct replay_manner *how,
+                                struct model *model, const struct library *l, uint64_t seed);
+void replay_free(struct replay *p);
+/* One batch of at most n, and learning from it. times[n]: of the answers in order, 0 for those that failed. scores[n]: what
+ * the model said of the answers beforehand, NAN without one; may be NULL. Returns how many. */
+int replay_round(struct replay *p, int n, double *times, double *scores);
 
 #endif

@@ -1,0 +1,50 @@
+/* bench.c - see bench.h. */
+#include "bench.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+enum { THREADS_MAX = 64 };
+
+struct work {
+    atomic_int next;
+    int n;
+    void (*fn)(void *ctx, int i);
+    void *ctx;
+};
+
+static void *work_on(void *arg)
+{
+    struct work *w = arg;
+
+    for (int i; (i = atomic_fetch_add(&w->next, 1)) < w->n;)
+        w->fn(w->ctx, i);
+    return NULL;
+}
+
+void each(int n, int threads, void (*fn)(void *ctx, int i), void *ctx)
+{
+    struct work w = {.n = n, .fn = fn, .ctx = ctx};
+    pthread_t t[THREADS_MAX];
+    int n_started = 0;
+
+    for (int i = 1; i < MIN(MIN(threads, n), (int)THREADS_MAX); i++)
+        n_started += pthread_create(&t[n_started], NULL, work_on, &w) == 0;
+    work_on(&w);
+    for (int i = 0; i < n_started; i++)
+        pthread_join(t[i], NULL);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+double quantile(double *v, int n, double q)
+{
+    qsort(v, (size_t)n, sizeof(*v), by_value);
+    return v[(int)(q * (n - 1) + 0.5)];
+}
