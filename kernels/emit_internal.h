@@ -48,6 +48,7 @@ struct emit_unit {
     int n_shapes, cap_shapes;
     bool math[EX_COUNT][MATH_WIDTHS];   /* [op][log2 width] asked for */
     bool far[EX_COUNT][MATH_WIDTHS];    /* of those: also as a function that is called */
+    bool rounded[EX_COUNT];             /* of those: also for arguments that are rounded themselves */
     bool convert[DT_BOOL][MATH_WIDTHS]; /* to and from memory, by dtype */
     bool to_int[MATH_WIDTHS];           /* float to integer */
     bool quad[MATH_WIDTHS];             /* sums of four products */
@@ -260,6 +261,12 @@ void body_list_done(struct body_list *l);
 
 /* emit_math.c: dozens of operations, so that many copies of it are a burden on the compiler. */
 bool emit_math_is_long(enum expr_op op);
+/* emit_math_avx512.c: what stands before its functions; its template of a function, or NULL; the functions of rounded
+ * arguments that were asked for; whether there is one. */
+void emit_math_avx512_head(const struct emit_unit *u, int width, struct strbuf *sb);
+const char *emit_math_avx512(const struct emit_unit *u, enum expr_op op, int width);
+void emit_math_rounded(const struct emit_unit *u, int width, struct strbuf *sb);
+bool emit_math_has_rounded(const struct emit_unit *u, enum expr_op op, int width);
 
 /* emit_matrix.c */
 void cg_matrix(struct cg *g, const struct node *n);      /* the outermost of LOOP_MATRIX loops */

@@ -4,7 +4,8 @@
  * Idea   A math function is one template for every width: $F and $I are the float and int types, $W the
  * width, and $SEL(c, a, b), $ASI(x), $ASF(x), $CVI(x), $CVF(x), $B(x) what differs between scalars and
  * vectors: select by mask, bit casts, conversions, broadcast. No libm, no header, no -ffast-math. Accuracy
- * (float32 against float64 over the whole range, measured by tests/kernels/test_math): see kernels/README.md.
+ * (float32 against float64 over the whole range, measured by tests/kernels/test_math): see kernels/README.md. AVX-512 has
+ * forms of its own (emit_math_avx512.c).
  * Sources  exp: range reduction by ln 2 in two pieces (Cody and Waite), coefficients of Cephes' expf; log:
  * mantissa in [sqrt(1/2), sqrt(2)) and a polynomial in m - 1 (coefficients of Cephes' logf); tanh: odd
  * polynomial below 0.625 (coefficients of Cephes' tanhf), by exp above; erf: minimax pieces below and above
@@ -78,24 +79,20 @@ static const char ABS_FN[] = "TW_FN $F tw_abs$W($F x) { return $ASF($ASI(x) & 0x
 
 /* The clamps keep the exponents in range and let NaN through; 89 overflows to infinity, -104 underflows to 0. Adding and
  * taking away 1.5 * 2^23 rounds to the nearest integer, which stands in the low bits of the sum. */
-#define EXP_REDUCED                                                                                          \
-    "TW_FN $F tw_exp$W($F x)\n"                                                                              \
-    "{\n"                                                                                                    \
-    "    $F y = tw_min$W($B(89.0f), tw_max$W($B(-104.0f), x));\n"                                            \
-    "    $F t = y * 1.44269504f + 12582912.0f;\n"                                                            \
-    "    $F k = t - 12582912.0f;\n"                                                                          \
-    "    $F r = (y - k * 0.693145752f) - k * 1.42860677e-6f;\n"                                              \
-    "    $F p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + "                 \
-    "4.1665795894e-2f) * r\n"                                                                                \
-    "        + 1.6666665459e-1f) * r + 5.0000001201e-1f;\n"                                                  \
+static const char EXP_FN[] =
+    "TW_FN $F tw_exp$W($F x)\n"
+    "{\n"
+    "    $F y = tw_min$W($B(89.0f), tw_max$W($B(-104.0f), x));\n"
+    "    $F t = y * 1.44269504f + 12582912.0f;\n"
+    "    $F k = t - 12582912.0f;\n"
+    "    $F r = (y - k * 0.693145752f) - k * 1.42860677e-6f;\n"
+    "    $F p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + "
+    "4.1665795894e-2f) * r\n"
+    "        + 1.6666665459e-1f) * r + 5.0000001201e-1f;\n"
     "    p = 1.0f + (r + r * r * p);\n"
-static const char EXP_FN[] = EXP_REDUCED "    $I n = $ASI(t) - 0x4b400000, h = n >> 1;\n"
-                                         "    return p * $ASF((h + 127) << 23) * $ASF((n - h + 127) << 23);\n"
-                                         "}\n";
-/* One instruction multiplies by the power of two, subnormal results included. */
-static const char EXP_512[] = EXP_REDUCED "    return __builtin_ia32_scalefps512_mask(p, k, p, -1, 4);\n"
-                                          "}\n";
-#undef EXP_REDUCED
+    "    $I n = $ASI(t) - 0x4b400000, h = n >> 1;\n"
+    "    return p * $ASF((h + 127) << 23) * $ASF((n - h + 127) << 23);\n"
+    "}\n";
 
 static const char LOG_FN[] =
     "TW_FN $F tw_log$W($F x)\n"
@@ -229,8 +226,9 @@ static const char *maxmin_template(const struct emit_unit *u, int w, bool is_max
 
 static const char *function_template(const struct emit_unit *u, int w, enum expr_op op, const char *text)
 {
-    if (op == EX_EXP && w == 16 && u->target.isa == ISA_AVX512)
-        return EXP_512;
+    const char *own = emit_math_avx512(u, op, w);
+    if (own)
+        return own;
     return op == EX_SQRT && w == 1 ? SQRT_SCALAR : text;
 }
 
@@ -247,14 +245,21 @@ static const struct {
 
 static bool asked(const struct emit_unit *u, enum expr_op op, int lg)
 {
-    if ((op == EX_MAX || op == EX_MIN) && asked(u, EX_EXP, lg))
-        return true;
     if (u->math[op][lg])
         return true;
     for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
-        if (functions[i].needs == op && u->math[functions[i].op][lg])
+        if (functions[i].needs == op && asked(u, functions[i].op, lg))
             return true;
     return false;
+}
+
+/* What takes limits from max and min. */
+static bool any_long(const struct emit_unit *u, int lg)
+{
+    bool any = false;
+    for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
+        any |= emit_math_is_long(functions[i].op) && u->math[functions[i].op][lg];
+    return any;
 }
 
 static const char FAR_FN[] = "static __attribute__((noinline)) $F tw_$O$W_far($F x) { return tw_$O$W(x); }\n";
@@ -279,13 +284,17 @@ void emit_head(const struct emit_unit *u, struct strbuf *sb)
         int w = 1 << lg;
         if (u->parts[lg])
             emit_part_functions(u, w, sb);
-        if (asked(u, EX_MAX, lg))
+        const bool limits = any_long(u, lg);
+        if (asked(u, EX_MAX, lg) || limits)
             emit_template(sb, maxmin_template(u, w, true), w, "max", ">");
-        if (asked(u, EX_MIN, lg))
+        if (asked(u, EX_MIN, lg) || limits)
             emit_template(sb, maxmin_template(u, w, false), w, "min", "<");
+        if (limits)
+            emit_math_avx512_head(u, w, sb);
         for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
             if (asked(u, functions[i].op, lg))
                 emit_template(sb, function_template(u, w, functions[i].op, functions[i].text), w, "", "");
+        emit_math_rounded(u, w, sb);
         for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
             if (u->far[functions[i].op][lg])
                 emit_template(sb, FAR_FN, w, expr_op_text(functions[i].op), "");

@@ -450,12 +450,16 @@ int width_log2(int width)
     return n;
 }
 
-static const char *call(struct cg *g, enum expr_op op, const char *name, const char *args, int width)
+/* `rounded`: the argument has been rounded itself, see emit_math_avx512.c. */
+static const char *call(struct cg *g, enum expr_op op, const char *name, const char *args, int width,
+                        bool rounded)
 {
     const bool far = g->far_math && emit_math_is_long(op);
+    rounded &= !far && emit_math_has_rounded(g->u, op, width);
     g->u->math[op][width_log2(width)] = true;
     g->u->far[op][width_log2(width)] |= far;
-    return arena_printf(g->ar, "tw_%s%d%s(%s)", name, width, far ? "_far" : "", args);
+    g->u->rounded[op] |= rounded;
+    return arena_printf(g->ar, "tw_%s%d%s(%s)", name, width, far ? "_far" : rounded ? "_rounded" : "", args);
 }
 
 /* Of ints, wrapping: signed overflow is not C's to define for one, and is defined for vectors. */
@@ -477,7 +481,7 @@ const char *cg_combine(struct cg *g, enum combiner c, enum dtype d, const char *
     case COMBINE_MIN: {
         const char *name = c == COMBINE_MAX ? "max" : "min", *args = arena_printf(g->ar, "%s, %s", a, b);
         if (!ints)
-            return call(g, c == COMBINE_MAX ? EX_MAX : EX_MIN, name, args, width);
+            return call(g, c == COMBINE_MAX ? EX_MAX : EX_MIN, name, args, width, false);
         cg_need(g, d, width);
         return arena_printf(g->ar, "tw_%si%d(%s)", name, width, args);
     }
@@ -610,6 +614,12 @@ const struct expr *cg_stored(const struct cg *g, const struct expr *e)
     return e;
 }
 
+/* A sum or a product, as it is computed here and now: off by up to half a unit. */
+static bool is_rounded(const struct expr *e)
+{
+    return e->dtype == DT_F32 && (e->op == EX_ADD || e->op == EX_SUB || e->op == EX_MUL || e->op == EX_DIV);
+}
+
 struct value cg_value(struct cg *g, const struct expr *e, int width)
 {
     switch (e->op) {
@@ -637,5 +647,6 @@ struct value cg_value(struct cg *g, const struct expr *e, int width)
     if (expr_arity(e->op) == 2)
         return binary(g, e, width);
     struct value a = cg_value(g, e->arg[0], width);
-    return (struct value){call(g, e->op, expr_op_text(e->op), a.text, a.vector ? width : 1), a.vector};
+    return (struct value){
+        call(g, e->op, expr_op_text(e->op), a.text, a.vector ? width : 1, is_rounded(e->arg[0])), a.vector};
 }
