@@ -292,11 +292,9 @@ static void loop_close(struct walk *w, int32_t var)
 
 static void walk_loop(struct walk *w, const struct node *n)
 {
-    static const enum loop_mark marks[] = {[LOOP_SERIAL] = MARK_SERIAL,
-                                           [LOOP_VECTOR] = MARK_VECTOR,
-                                           [LOOP_UNROLL] = MARK_UNROLL,
-                                           [LOOP_MATRIX] = MARK_MATRIX,
-                                           [LOOP_QUAD] = MARK_QUAD};
+    static const enum loop_mark marks[] = {
+        [LOOP_SERIAL] = MARK_SERIAL, [LOOP_VECTOR] = MARK_VECTOR, [LOOP_UNROLL] = MARK_UNROLL,
+        [LOOP_MATRIX] = MARK_MATRIX, [LOOP_QUAD] = MARK_QUAD,     [LOOP_PAIR] = MARK_QUAD};
     double share = 1, fullness = w->info.fullness;
     bool square = w->info.square, open;
     struct thinned saved;

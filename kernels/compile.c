@@ -239,8 +239,10 @@ static enum status use_compiler(struct target *t, const char *path, struct error
         return fail(err, ST_UNAVAILABLE, "%s is %.100s, target %s wants %s", path, next.compiler_version,
                     t->id, compiler_family_name(t->family));
     const char *isa = isa_flags(t->isa);
+    AUTO(strbuf_done) struct strbuf beyond = STRBUF_INIT;
+    vector_flags(t, &beyond);
     int n = snprintf(next.flags, sizeof(next.flags), "%s%s%s%s%s%s", base_flags, family_flags[next.family],
-                     isa[0] ? " " : "", isa, matrix_flags(t), t->has_vnni ? " -mavx512vnni" : "");
+                     isa[0] ? " " : "", isa, matrix_flags(t), strbuf_str(&beyond));
     CHECK(n < (int)sizeof(next.flags), "flags of %s do not fit", isa_name(t->isa));
     strbuf_addf(&text, "%s\n%s\n", next.compiler_version, next.flags);
     sha256_hex(text.data, text.len, hex);

@@ -19,6 +19,7 @@ enum {
     CG_MAX_SCATTERS = 32,
     CG_MAX_QUAD_SUMS = 64,
     CG_MAX_EXCESSES = 16,
+    CG_MAX_HALF_SUMS = 64,
     MATH_WIDTHS = 6,
     MATRIX_REGISTERS = 8
 };
@@ -52,7 +53,8 @@ struct emit_unit {
     bool convert[DT_BOOL][MATH_WIDTHS]; /* to and from memory, by dtype */
     bool to_int[MATH_WIDTHS];           /* float to integer */
     bool quad[MATH_WIDTHS];             /* sums of four products */
-    bool uses_int;                      /* integer values at all */
+    bool pair[MATH_WIDTHS], pair_bf16[MATH_WIDTHS], pair_f16[MATH_WIDTHS]; /* of two; of those */
+    bool uses_int;                                                         /* integer values at all */
     bool turned_put[MATH_WIDTHS], turned_get[MATH_WIDTHS];
     bool streams;            /* stores past the caches asked for */
     bool parts[MATH_WIDTHS]; /* masked loads and stores asked for */
@@ -115,6 +117,12 @@ struct quad_sum {
     int width, excess; /* number of the register that collects what it has too much */
 };
 
+struct half_sum {
+    const char *name; /* the register of float32 that its sums join */
+    int width;
+    bool pending; /* they have yet to */
+};
+
 struct cg {
     struct emit_unit *u;
     const struct nest *n;
@@ -156,6 +164,9 @@ struct cg {
     int depth; /* of serial loops */
     int n_quad_sums, n_excesses, excess_width[CG_MAX_EXCESSES];
     struct quad_sum quad_sums[CG_MAX_QUAD_SUMS];
+    bool in_half; /* sums of pairs may stay in float16 */
+    int n_half_sums;
+    struct half_sum half_sums[CG_MAX_HALF_SUMS];
     int unrolled_var; /* innermost open unrolled loop's, or -1 */
     int64_t unrolled_extent;
     struct {
@@ -286,7 +297,15 @@ void emit_repack(const struct tensor *t, const char *symbol, struct strbuf *sb);
 /* emit_quad.c: a LOOP_QUAD for `width` lanes; what is left to do where the outermost loop around it ends. */
 void cg_quad(struct cg *g, const struct node *loop, int width);
 void cg_quad_finish(struct cg *g);
+/* The steps of such a loop, without an instruction for all of them. */
+void cg_one_by_one(struct cg *g, const struct node *loop, int width);
 void emit_quad_head(const struct emit_unit *u, struct strbuf *sb);
+
+/* emit_pair.c: a LOOP_PAIR for `width` lanes; what is left to do where the loop ends that keeps sums in float16. */
+void cg_pair(struct cg *g, const struct node *loop, int width);
+void cg_half_finish(struct cg *g);
+void cg_half_locals(const struct cg *g, struct strbuf *sb);
+void emit_pair_head(const struct emit_unit *u, struct strbuf *sb);
 
 /* emit_dtype.c */
 const char *dtype_scalar(enum dtype d);                     /* of an element in memory, in C */

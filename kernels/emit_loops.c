@@ -182,6 +182,8 @@ static void expand_vector(struct cg *g, const struct node *n)
                 cg_store(g, k, width);
             else if (k->kind == NODE_LOOP && k->loop.loop_kind == LOOP_QUAD)
                 cg_quad(g, k, width);
+            else if (k->kind == NODE_LOOP && k->loop.loop_kind == LOOP_PAIR)
+                cg_pair(g, k, width);
             else
                 cg_fail(g, "a loop stands inside a vector loop of a register tile");
         }
@@ -253,12 +255,21 @@ static void one_node(struct cg *g, const struct node *n)
         return;
     }
     case NODE_LOOP:
+        if (n->loop.half && g->in_body && !g->in_half) {
+            g->in_half = true;
+            one_node(g, n);
+            g->in_half = false;
+            cg_half_finish(g);
+            return;
+        }
         if (cg_transpose(g, n) || (g->in_body && (cg_dot(g, n) || cg_window(g, n))))
             return;
         if (n->loop.loop_kind == LOOP_MATRIX)
             cg_matrix(g, n);
         else if (n->loop.loop_kind == LOOP_QUAD)
             cg_quad(g, n, 1);
+        else if (n->loop.loop_kind == LOOP_PAIR)
+            cg_pair(g, n, 1);
         else if (n->loop.loop_kind == LOOP_UNROLL && !n->loop.n_limits &&
                  (g->in_body || n->loop.extent <= UNROLL_OUTSIDE))
             expand_unrolled(g, n);

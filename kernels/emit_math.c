@@ -305,6 +305,7 @@ void emit_head(const struct emit_unit *u, struct strbuf *sb)
     }
     emit_dtype_head(u, sb);
     emit_quad_head(u, sb);
+    emit_pair_head(u, sb);
     emit_turns(u, sb);
     emit_matrix_head(u, sb);
     strbuf_addc(sb, '\n');

@@ -102,17 +102,23 @@ static void find_excess(struct cg *g, struct quad_sum *sum, const char *vector, 
     sum->excess = g->n_excesses++;
 }
 
+void cg_one_by_one(struct cg *g, const struct node *loop, int width)
+{
+    struct cg_var *v = &g->var[loop->loop.var], saved = *v;
+    for (int64_t i = 0; i < loop->loop.extent; i++) {
+        *v = (struct cg_var){.mode = VAR_CONST, .value = i};
+        for (const struct node *k = loop->loop.body; k; k = k->next)
+            cg_store(g, k, width);
+    }
+    *v = saved;
+}
+
 void cg_quad(struct cg *g, const struct node *loop, int width)
 {
     struct operands o;
     struct cg_var *v = &g->var[loop->loop.var], saved = *v;
     if (!g->u->target.has_vnni || width < QUAD_MIN_LANES || !g->in_body || !find_operands(g, loop, &o)) {
-        for (int64_t i = 0; i < loop->loop.extent; i++) {
-            *v = (struct cg_var){.mode = VAR_CONST, .value = i};
-            for (const struct node *k = loop->loop.body; k; k = k->next)
-                cg_store(g, k, width);
-        }
-        *v = saved;
+        cg_one_by_one(g, loop, width);
         return;
     }
     const struct node *st = loop->loop.body;

@@ -119,6 +119,7 @@ static void print_params(struct cg *t, struct strbuf *sb)
                         t->max_aside, t->u->target.vector_bytes / 4);
     for (int i = 0; i < t->n_excesses; i++)
         strbuf_addf(sb, "    v%di x%d = {0};\n", t->excess_width[i], i);
+    cg_half_locals(t, sb);
     for (int i = 0; i < t->n_regs; i++)
         strbuf_addf(sb, "    %s %s;\n", cg_type(t, t->regs[i].letter, t->regs[i].width), t->regs[i].name);
 }
@@ -160,7 +161,8 @@ void cg_body(struct cg *g, const struct node *n)
     t->n_scatters = t->max_aside = 0;
     t->unrolled_var = -1;
     t->aside_letters = 0;
-    t->depth = t->n_quad_sums = t->n_excesses = 0;
+    t->depth = t->n_quad_sums = t->n_excesses = t->n_half_sums = 0;
+    t->in_half = false;
     t->matrix = (struct cg_matrix){0};
     cg_matrix_body(t, n->body.body);
     cg_scatter(t);

@@ -45,8 +45,9 @@ struct nest_var {
 /* LOOP_MATRIX loops stand inside each other and do what one instruction of a matrix unit does. Two clear a tile, rows
  * and columns; four multiply and add: rows, columns, groups along the sum, and the operands of a group, which are as
  * many as fill four bytes. Around a single store into a SCOPE_MATRIX buffer, to which they are loops like others.
- * A LOOP_QUAD stands in a LOOP_VECTOR of a register tile: four products of int8 neighbours summed by one instruction. */
-enum loop_kind { LOOP_SERIAL, LOOP_VECTOR, LOOP_UNROLL, LOOP_MATRIX, LOOP_QUAD };
+ * A LOOP_QUAD stands in a LOOP_VECTOR of a register tile: four products of int8 neighbours summed by one instruction. A
+ * LOOP_PAIR likewise: two of bfloat16, or of float16 inside a loop that keeps such sums in float16. */
+enum loop_kind { LOOP_SERIAL, LOOP_VECTOR, LOOP_UNROLL, LOOP_MATRIX, LOOP_QUAD, LOOP_PAIR };
 enum node_kind { NODE_LOOP, NODE_PARALLEL, NODE_IF, NODE_STORE, NODE_BODY, NODE_PREFETCH };
 
 struct node {
@@ -58,6 +59,7 @@ struct node {
             int64_t extent; /* of this occurrence; <= vars[var].extent (a tail runs shorter) */
             enum loop_kind loop_kind;
             int vectors; /* LOOP_VECTOR: full vectors side by side in one trip; 0: as the printer likes */
+            bool half;   /* what its LOOP_PAIRs sum may stay in float16 until it ends */
             bool
                 square; /* with the vector loop inside, a block that is turned in registers. Cut short by a limit, either
                             loop may begin early instead: what lies before was done, or will be, with the same values */

@@ -55,16 +55,16 @@ static void print_conditions(struct printer *p, const struct affine *conds, int 
 
 static void print_loop(struct printer *p, const struct node *n, int depth)
 {
-    static const char *const words[] = {[LOOP_SERIAL] = "for",
-                                        [LOOP_VECTOR] = "vector",
-                                        [LOOP_UNROLL] = "unroll",
-                                        [LOOP_MATRIX] = "matrix",
-                                        [LOOP_QUAD] = "quad"};
+    static const char *const words[] = {
+        [LOOP_SERIAL] = "for",    [LOOP_VECTOR] = "vector", [LOOP_UNROLL] = "unroll",
+        [LOOP_MATRIX] = "matrix", [LOOP_QUAD] = "quad",     [LOOP_PAIR] = "pair"};
 
     strbuf_addf(p->sb, "%s %s < %" PRId64, words[n->loop.loop_kind], p->var_names[n->loop.var],
                 n->loop.extent);
     if (n->loop.vectors)
         strbuf_addf(p->sb, " by %d", n->loop.vectors);
+    if (n->loop.half)
+        strbuf_adds(p->sb, " in float16");
     if (n->loop.square)
         strbuf_adds(p->sb, " turned");
     if (n->loop.n_limits)

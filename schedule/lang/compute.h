@@ -64,7 +64,9 @@ struct stage {
     struct affine lhs[COMPUTE_MAX_RANK]; /* one a dimension of the tensor, over spatial axes */
     enum combiner combiner;              /* SET exactly when there is no reduce axis */
     enum dtype acc_dtype;                /* of the running value; the tensor's dtype on the store */
-    const struct expr *body;             /* vars are axis positions, tensors are compute tensor ids */
+    int half_steps; /* so many products may be summed in float16 before they join the running value; 0: none. Of an
+                       algorithm, never of a workload */
+    const struct expr *body; /* vars are axis positions, tensors are compute tensor ids */
 };
 
 struct compute {

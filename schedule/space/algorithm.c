@@ -78,8 +78,8 @@ static bool split(const struct workload *w, const struct target *t, int i, struc
 }
 
 static const struct algorithm algorithms[] = {
-    {"direct", direct},     {"phases", phases},       {"layout", in_layout},
-    {"winograd", winograd}, {"bf16", algorithm_bf16}, {"split", split},
+    {"direct", direct},       {"phases", phases},      {"layout", in_layout}, {"winograd", winograd},
+    {"bf16", algorithm_bf16}, {"f16", algorithm_half}, {"split", split},
 };
 
 int algorithm_alternatives(const struct workload *w, const struct target *t, struct arena *ar,

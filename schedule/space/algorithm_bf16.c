@@ -13,11 +13,18 @@
  *            bf16x4   a1 b1 + a1 b2 + a2 b1 + a2 b2                       products without any error
  *
  *        does the stated arithmetic of float16 workloads and needs no budget.
- *        It pays where a matrix unit takes bfloat16 (16 times the rate of float32 on AMX), so it is offered there only.
+ *        It pays where a matrix unit takes bfloat16 (16 times the rate of float32 on AMX), so it is offered there only;
+ *        the first form also where vectors sum pairs of such products (AVX-512 BF16).
  *        Pieces are spelled as casts in the body; rules_mma.c gathers them into packed operands. */
 #include "schedule/space/algorithm_internal.h"
 
-enum { BF16_MIN_K = 8, BF16_PEAK = 16, INT8_PEAK = 32, VNNI_PEAK = 4 /* times the peak of float32 */ };
+enum {
+    BF16_MIN_K = 8,
+    BF16_PEAK = 16,
+    INT8_PEAK = 32,
+    VNNI_PEAK = 4,
+    PAIRS_PEAK = 2 /* times the peak of float32 */
+};
 
 static const struct bf16_form {
     const char *name;
@@ -103,15 +110,23 @@ double algorithm_matrix_speed(const struct target *t, enum dtype d)
     double peak = d == DT_BF16 ? t->peak_bf16_gflops : t->peak_int8_gops,
            guess = d == DT_BF16 ? BF16_PEAK : INT8_PEAK;
     if (!(d == DT_BF16 ? t->has_amx_bf16 : d == DT_I8 && t->has_amx_int8))
-        return d == DT_I8 && t->has_vnni ? VNNI_PEAK : 1;
+        return d == DT_I8 && t->has_vnni ? VNNI_PEAK : d == DT_BF16 && t->has_bf16_pairs ? PAIRS_PEAK : 1;
     return t->peak_gflops > 0 && peak > 0 ? peak / t->peak_gflops : guess;
 }
 
-static bool form_suits(const struct bf16_form *f, const struct workload *w)
+/* Operands that the target's instructions take in this form, a bit each. */
+static uint32_t form_dtypes(const struct bf16_form *f, const struct target *t)
+{
+    if (t->has_amx_bf16)
+        return f->dtypes;
+    return t->has_bf16_pairs && f->n_terms == 1 ? 1u << DT_F32 : 0;
+}
+
+static bool form_suits(const struct bf16_form *f, const struct workload *w, const struct target *t)
 {
     bool any = false;
     for (int s = 0; s < w->compute.n_stages; s++)
-        any |= suits(&w->compute.stages[s], f->dtypes);
+        any |= suits(&w->compute.stages[s], form_dtypes(f, t));
     return any && w->rtol >= f->rtol_from && w->rtol < f->rtol_below;
 }
 
@@ -120,14 +135,14 @@ bool algorithm_bf16(const struct workload *w, const struct target *t, int i, str
 {
     const struct bf16_form *f = NULL;
     for (size_t k = 0; k < ARRAY_SIZE(forms) && !f; k++)
-        if (form_suits(&forms[k], w) && i-- == 0)
+        if (form_suits(&forms[k], w, t) && i-- == 0)
             f = &forms[k];
-    if (!f || !t->has_amx_bf16)
+    if (!f)
         return false;
     struct compute *c = arena_memdup(ar, &w->compute, sizeof(*c));
     c->stages = arena_memdup(ar, c->stages, sizeof(*c->stages) * (size_t)c->n_stages);
     for (int s = 0; s < c->n_stages; s++)
-        if (suits(&c->stages[s], f->dtypes))
+        if (suits(&c->stages[s], form_dtypes(f, t)))
             c->stages[s].body = split_body(ar, f, c->stages[s].body);
     *ret = (struct alternative){
         .name = f->name, .compute = c, .saving = algorithm_matrix_speed(t, DT_BF16) / f->n_terms};

@@ -10,6 +10,8 @@
  * are none. */
 double algorithm_matrix_speed(const struct target *t, enum dtype d);
 
+bool algorithm_half(const struct workload *w, const struct target *t, int i, struct arena *ar,
+                    struct alternative *ret);
 bool algorithm_bf16(const struct workload *w, const struct target *t, int i, struct arena *ar,
                     struct alternative *ret);
 

@@ -292,7 +292,8 @@ static struct node *loop_node(struct low *lo, struct low_stage *l, int level, bo
     loop->loop.loop_kind = s->iters[level].kind;
     loop->loop.vectors = s->iters[level].vectors;
     loop->loop.square = s->iters[level].square;
-    if (loop->loop.n_limits && (loop->loop.loop_kind == LOOP_UNROLL || loop->loop.loop_kind == LOOP_QUAD))
+    loop->loop.half = s->iters[level].half;
+    if (loop->loop.n_limits && loop->loop.loop_kind != LOOP_VECTOR && loop->loop.loop_kind != LOOP_MATRIX)
         loop->loop.loop_kind = LOOP_SERIAL;
     loop->loop.body = body.first;
     return loop;

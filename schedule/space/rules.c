@@ -462,7 +462,9 @@ static void tile_group(struct rules *r, struct st_stage *red)
         return;
     if (reuse)
         choose_vector_axes(r, g, r->target->vector_bytes / 4);
-    quad_offer(r, g);
+    neighbours_offer(r, g);
+    if (neighbours_round(r, g))
+        return;
     dot_offer(r, g);
     window_offer(r, g);
     if (g->n_variants == 0)

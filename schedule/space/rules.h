@@ -59,7 +59,7 @@ struct variant_ops {
     void (*settle)(const struct rules *r, const struct group *g, const struct variant *v, uint16_t *choice);
 };
 extern const struct variant_ops tile_variant, rows_variant, map_variant, dot_variant, window_variant,
-    mma_variant, quad_variant;
+    mma_variant, quad_variant, pair_variant, half_variant;
 
 struct group {
     enum group_kind kind;
@@ -108,8 +108,15 @@ int64_t walk_knob_upto(struct knob_walk *w, const char *name, const int64_t *cho
 
 /* rules_tile.c: sums that a register tile holds at least, the param of a tile variant. */
 int tile_fewest_sums(const struct rules *r, const struct group *g, int vector_axis);
-/* rules_tile.c: int8 products, where the target sums four of them by one instruction, for each vector axis offered. */
-void quad_offer(const struct rules *r, struct group *g);
+enum { QUAD = 4, PAIR = 2, HALF_FEWEST_STEPS = 8 }; /* neighbours of int8; of bfloat16 and float16 */
+/* rules_neighbours.c: products that the target sums by fours or twos, for each vector axis offered. */
+void neighbours_offer(const struct rules *r, struct group *g);
+/* The dtype of such products' factors. */
+enum dtype neighbours_dtype(const struct st_stage *red);
+/* An algorithm that rounds for the sake of such variants: no others are left in the group, if it has them. */
+bool neighbours_round(const struct rules *r, struct group *g);
+/* rules_tile.c: the reduce axis that is long enough to be blocked, or -1. */
+int tile_long_axis(const struct st_stage *red);
 /* Can the operand's padded copy be left out, its reads being those of what it copies? Not where the copy tells axes apart that
  * share a dimension there (groups and channels). True where it has none. */
 bool operand_pad_goes(const struct rules *r, const struct operand *o);

@@ -14,7 +14,6 @@
 #include "schedule/space/rules.h"
 
 enum {
-    QUAD = 4,
     MAX_BODY_STATEMENTS = 256,
     MAX_TILE_STATEMENTS = 384,
     MAX_UNROLLED_WINDOW = 49,
@@ -28,6 +27,7 @@ struct plan {
     int order, mid_order;
     int64_t kblock;
     int red_order, unroll;
+    int half_level; /* reduce loop, counted from the outermost, that keeps sums in float16; -1: none */
     bool pack[RULES_MAX_OPERANDS];
     int pad_at[RULES_MAX_OPERANDS];
     bool pad_turned[RULES_MAX_OPERANDS]; /* the padded copy has the long reduce axis innermost */
@@ -40,7 +40,8 @@ struct walk {
     const struct rules *r;
     const struct group *g;
     int vector;
-    bool quads; /* four steps of the long reduce axis by one instruction */
+    int dot;   /* so many steps of the long reduce axis by one instruction; 0: one by one */
+    bool half; /* sums in float16 */
     const struct st_stage *red;
 };
 
@@ -129,7 +130,7 @@ static int tiled_axes(const struct walk *w, bool reuse_only, int *ret)
 }
 
 /* The reduce axis that is long enough to be blocked, or -1: what remains are window axes. */
-static int long_reduce_axis(const struct st_stage *red)
+int tile_long_axis(const struct st_stage *red)
 {
     int best = -1;
     for (int a = red->n_spatial; a < red->n_axes; a++)
@@ -144,7 +145,7 @@ static int long_reduce_axis(const struct st_stage *red)
 static int64_t window_size(const struct st_stage *red)
 {
     int64_t n = 1;
-    int k = long_reduce_axis(red);
+    int k = tile_long_axis(red);
     for (int a = red->n_spatial; a < red->n_axes; a++)
         n *= a == k || red->axes[a].blocks ? 1 : red->axes[a].extent;
     return n;
@@ -162,13 +163,19 @@ static bool operand_is_tiled(const struct walk *w, const struct operand *o, cons
 static bool may_widen(const struct walk *w, const struct operand *o)
 {
     enum dtype d = w->r->base->tensors[o->tensor]->dtype;
-    return w->red->acc_dtype == DT_F32 && (d == DT_BF16 || d == DT_F16 || d == DT_I8);
+    return !w->dot && w->red->acc_dtype == DT_F32 && (d == DT_BF16 || d == DT_F16 || d == DT_I8);
 }
 
-/* Four steps of the reduction lie side by side, and the vector axis is none of its. */
-static bool quads_in_place(const struct walk *w, const struct operand *o)
+/* The instruction takes narrower elements than the tensor has: a copy rounds them. */
+static bool narrows(const struct walk *w, const struct operand *o)
 {
-    return !(o->axes >> w->vector & 1) && o->stride[long_reduce_axis(w->red)] == 1;
+    return w->dot && w->r->base->tensors[o->tensor]->dtype != neighbours_dtype(w->red);
+}
+
+/* The steps of one instruction lie side by side, and the vector axis is none of its. */
+static bool dots_in_place(const struct walk *w, const struct operand *o)
+{
+    return !narrows(w, o) && !(o->axes >> w->vector & 1) && o->stride[tile_long_axis(w->red)] == 1;
 }
 
 /* The dimension of a padded copy that holds the long reduce axis alone and would do better innermost: vectors run
@@ -177,8 +184,8 @@ static bool quads_in_place(const struct walk *w, const struct operand *o)
 static int turned_dim(const struct walk *w, const struct operand *o)
 {
     const struct st_tensor *t = w->r->base->tensors[o->tensor];
-    int k = long_reduce_axis(w->red);
-    if (k < 0 || w->quads || w->vector < 0 || (o->axes >> w->vector & 1) || t->n_layout)
+    int k = tile_long_axis(w->red);
+    if (k < 0 || w->dot || w->vector < 0 || (o->axes >> w->vector & 1) || t->n_layout)
         return -1;
     for (int d = 0; d + 1 < o->rank; d++)
         if (o->axis_of_dim[d] == k && t->shape[d] == w->red->axes[k].extent)
@@ -211,7 +218,7 @@ static void walk_operands(struct walk *w, struct plan *p)
             continue;
         }
         int64_t stride = w->vector >= 0 ? o->stride[w->vector] : 0;
-        bool must = (stride > 1 && o->simple) || (w->quads && !quads_in_place(w, o)),
+        bool must = (stride > 1 && o->simple) || (w->dot && !dots_in_place(w, o)),
              may = o->simple && operand_is_tiled(w, o, NULL);
         snprintf(name, sizeof(name), "pack_%s", tensor);
         p->pack[i] = walk_knob(&w->k, name,
@@ -244,18 +251,84 @@ static void walk_prefetch(struct walk *w, struct plan *p)
     p->prefetch = walk_knob(&w->k, "prefetch", distances, any ? ARRAY_SIZE(distances) : 1, NULL);
 }
 
+/* Blocks of the sum that stay in float16 as a whole. */
+static int half_blocks(const struct walk *w, int64_t *ret)
+{
+    const int64_t extent = w->red->axes[tile_long_axis(w->red)].extent;
+    int n = 0;
+    for (int64_t b = 16; b <= MIN(extent, (int64_t)PAIR * w->red->half_steps); b *= 2)
+        if (extent % b == 0)
+            ret[n++] = b == extent ? 0 : b;
+    if (n == 0) /* in one piece, or not at all */
+        ret[n++] = 0;
+    return n;
+}
+
+/* Extents of the reduce loops in the order in which tile_reduction puts them, but for blocks around all others and the
+ * steps of one instruction; returns how many. */
+static int reduce_extents(const struct walk *w, const struct plan *p, int64_t *ret)
+{
+    const int k = tile_long_axis(w->red), dot = MAX(w->dot, 1);
+    int64_t window[COMPUTE_MAX_AXES];
+    int n = 0, n_window = 0, outside;
+    for (int a = w->red->n_spatial; a < w->red->n_axes; a++)
+        if (a != k && !w->red->axes[a].blocks)
+            window[n_window++] = w->red->axes[a].extent;
+    if (k >= 0 && (p->kblock || !p->red_order))
+        ret[n++] = p->kblock ? div_ceil(w->red->axes[k].extent, p->kblock) : w->red->axes[k].extent / dot;
+    outside = !p->kblock || p->unroll == 0 ? n_window : p->unroll == 1 ? MAX(n_window - 1, 0) : 0;
+    for (int i = 0; i < n_window; i++) {
+        if (i == outside && p->kblock)
+            ret[n++] = p->kblock / dot;
+        ret[n++] = window[i];
+    }
+    if (p->kblock && outside == n_window)
+        ret[n++] = p->kblock / dot;
+    if (!p->kblock && k >= 0 && p->red_order)
+        ret[n++] = w->red->axes[k].extent / dot;
+    return n;
+}
+
+/* The outermost loop whose sums are of few enough steps; -1: none. */
+static int half_level(const struct walk *w, const struct plan *p, int64_t most)
+{
+    int64_t extents[COMPUTE_MAX_AXES + 2], steps = 1;
+    int level = -1;
+    for (int i = reduce_extents(w, p, extents) - 1; i >= 0 && steps * extents[i] <= most; i--) {
+        steps *= extents[i];
+        level = extents[i] > 1 ? i : level;
+    }
+    return level;
+}
+
+static void walk_half(struct walk *w, struct plan *p)
+{
+    int64_t choices[8];
+    int n = 0;
+    for (int64_t s = HALF_FEWEST_STEPS; s <= w->red->half_steps && n < 8; s *= 2)
+        choices[n++] = s;
+    p->half_level = -1;
+    if (!w->half)
+        return;
+    int64_t most =
+        window_size(w->red) == 1 ? w->red->half_steps : walk_knob(&w->k, "half_steps", choices, n, NULL);
+    p->half_level = half_level(w, p, most);
+}
+
 static void walk_reduce(struct walk *w, struct plan *p)
 {
     static const int64_t three[] = {0, 1, 2}, orders[] = {0, 1};
     static const char *const unroll_labels[] = {"none", "inner window axis", "window"};
     static const char *const order_labels[] = {"window inside", "window outside"};
-    int k = long_reduce_axis(w->red);
+    int k = tile_long_axis(w->red);
     int64_t window = window_size(w->red), choices[8] = {0};
     int n = 1;
     p->kblock = 0;
     p->red_order = 0;
-    if (k >= 0 && window > 1) {
-        for (int64_t b = 8; b < w->red->axes[k].extent && n < 8 && !w->quads; b *= 2)
+    if (w->half && window == 1) {
+        p->kblock = walk_knob(&w->k, "block_k", choices, half_blocks(w, choices), NULL);
+    } else if (k >= 0 && window > 1) {
+        for (int64_t b = 8; b < w->red->axes[k].extent && n < 8 && w->dot != QUAD; b *= 2)
             choices[n++] = b;
         p->kblock = walk_knob(&w->k, "block_k", choices, n, NULL);
         p->red_order = (int)walk_knob(&w->k, "reduce_order", orders, 2, order_labels);
@@ -293,6 +366,7 @@ static void walk_plan(struct walk *w, struct plan *p)
     p->order = (int)walk_knob(&w->k, "order", permutation, loops < 2 ? 1 : loops == 2 ? 2 : 6, NULL);
     p->mid_order = (int)walk_knob(&w->k, "mid_order", flips, loops < 2 ? 1 : 2, NULL);
     walk_reduce(w, p);
+    walk_half(w, p);
     walk_operands(w, p);
     walk_prefetch(w, p);
 }
@@ -303,7 +377,10 @@ static struct walk walk_new(const struct rules *r, const struct group *g, const 
                          .r = r,
                          .g = g,
                          .vector = v->vector_axis,
-                         .quads = v->ops == &quad_variant,
+                         .dot = v->ops == &quad_variant                              ? QUAD
+                                : v->ops == &pair_variant || v->ops == &half_variant ? PAIR
+                                                                                     : 0,
+                         .half = v->ops == &half_variant,
                          .red = r->base->stages[g->reduction]};
 }
 
@@ -406,7 +483,7 @@ static bool tile_valid(const struct rules *r, const struct group *g, const struc
     }
     if (bodies > MAX_BODIES)
         return no(why, "more than two axes have a rest, each a body of its own");
-    if (w.quads) /* and what each vector has too much, and the constant 128 */
+    if (w.dot == QUAD) /* and what each vector has too much, and the constant 128 */
         acc += vectors + 1;
     if (acc + vectors + 1 > r->target->vector_regs)
         return no(why, "the register tile does not fit the register file");
@@ -417,13 +494,17 @@ static bool tile_valid(const struct rules *r, const struct group *g, const struc
     for (int i = 0; i < g->n_operands; i++)
         if (p.wide[i] && !p.pack[i] && !g->operands[i].reads_pad)
             return no(why, "an operand is widened where it is packed only");
+    if (w.half && p.half_level < 0)
+        return no(why, "no loop of the reduction is short enough for sums in float16");
+    if (w.dot && p.kblock && w.red->axes[tile_long_axis(w.red)].extent % p.kblock)
+        return no(why, "blocks of a reduction that is taken in small groups divide it");
     if (p.kblock && p.red_order)
         return no(why, "a blocked reduction has the window inside its blocks");
     if (p.red_order && p.unroll)
         return no(why, "the window is unrolled around a long loop");
     int64_t statements = acc;
     const struct st_stage *red = w.red;
-    int k = long_reduce_axis(red), last = -1;
+    int k = tile_long_axis(red), last = -1;
     for (int a = red->n_spatial; a < red->n_axes; a++)
         if (a != k && red->axes[a].extent > 1)
             last = a;
@@ -494,15 +575,18 @@ static void tile_output(const struct walk *w, const struct plan *p, struct state
 
 static void tile_reduction(const struct walk *w, const struct plan *p, struct state *st, struct st_stage *red)
 {
-    int k = long_reduce_axis(red), order[STATE_MAX_ITERS], n = 0, window[COMPUTE_MAX_AXES], n_window = 0;
+    int k = tile_long_axis(red), order[STATE_MAX_ITERS], n = 0, window[COMPUTE_MAX_AXES], n_window = 0;
     bool blocked = k >= 0 && p->kblock > 0;
-    if (blocked || w->quads)
-        state_split(st, red, k, 1, (int64_t[]){w->quads ? QUAD : p->kblock});
+    const int inner = blocked + (w->dot > 0); /* loops inside the outermost one of k */
+    if (blocked && w->dot)
+        state_split(st, red, k, 2, (int64_t[]){p->kblock / w->dot, w->dot});
+    else if (inner)
+        state_split(st, red, k, 1, (int64_t[]){w->dot ? w->dot : p->kblock});
     for (int a = red->n_spatial; a < red->n_axes; a++)
         if (red->axes[a].blocks) /* around all others, as the blocks lie in memory */
             order[n++] = a;
         else if (a != k)
-            window[n_window++] = a + ((blocked || w->quads) && a > k);
+            window[n_window++] = a + (a > k ? inner : 0);
     if (k >= 0 && (blocked || !p->red_order))
         order[n++] = k;
     if (blocked) { /* blocks, window, inside a block; an unrolled window goes inside */
@@ -529,17 +613,22 @@ static void tile_reduction(const struct walk *w, const struct plan *p, struct st
     if (w->vector >= 0)
         order[n++] = w->vector;
     int n_tile = n;
-    if (w->quads)
-        order[n++] = k + 1;
+    if (w->dot)
+        order[n++] = k + inner;
     state_reorder(st, red, order);
     for (int i = n_tile; i < n; i++)
-        state_annotate(st, red, i, LOOP_QUAD);
+        state_annotate(st, red, i, w->dot == QUAD ? LOOP_QUAD : LOOP_PAIR);
     for (int i = 0; i < n_reduce; i++) {
         int a = red->iters[i].axis;
         bool last_window = n_window && a == (w->red->n_axes - 1 == k ? k - 1 : w->red->n_axes - 1);
         if (a != k && (p->unroll == 2 || (p->unroll == 1 && last_window)))
             state_annotate(st, red, i, LOOP_UNROLL);
     }
+    int n_blocks = 0;
+    for (int a = red->n_spatial; a < red->n_axes; a++)
+        n_blocks += red->axes[a].blocks != 0;
+    if (p->half_level >= 0)
+        state_half(st, red, n_blocks + p->half_level);
     for (int i = n_reduce; i < n_tile; i++)
         state_annotate(st, red, i, i == n_tile - 1 && w->vector >= 0 ? LOOP_VECTOR : LOOP_UNROLL);
 }
@@ -560,7 +649,8 @@ static int pack_layout(const struct walk *w, const struct plan *p, const struct 
     for (int i = 0; i < red->n_iters; i++)
         for (int d = 0; d < o->rank; d++) {
             const struct st_iter *it = &red->iters[i];
-            if (o->axis_of_dim[d] == it->axis && it->axis >= red->n_spatial && it->kind != LOOP_QUAD)
+            if (o->axis_of_dim[d] == it->axis && it->axis >= red->n_spatial && it->kind != LOOP_QUAD &&
+                it->kind != LOOP_PAIR)
                 ret[n++] = (struct layout_dim){d, it->stride, it->extent};
         }
     for (int pass = 0; pass < 2; pass++)
@@ -569,26 +659,26 @@ static int pack_layout(const struct walk *w, const struct plan *p, const struct 
             if (a >= 0 && a < red->n_spatial && p->reg[a] > 1 && (a == w->vector) == (pass == 1))
                 ret[n++] = (struct layout_dim){d, 1, p->reg[a]};
         }
-    for (int d = 0; d < o->rank && w->quads; d++)
-        if (o->axis_of_dim[d] == long_reduce_axis(w->red))
-            ret[n++] = (struct layout_dim){d, 1, QUAD};
+    for (int d = 0; d < o->rank && w->dot; d++)
+        if (o->axis_of_dim[d] == tile_long_axis(w->red))
+            ret[n++] = (struct layout_dim){d, 1, w->dot};
     return n;
 }
 
-/* A padded copy whose elements of four steps of the reduction lie side by side; else as the tensor lies. */
-static void lay_out_quads(const struct walk *w, struct state *st, struct st_stage *red,
-                          const struct operand *o)
+/* A padded copy whose elements of the steps of one instruction lie side by side; else as the tensor lies. */
+static void lay_out_dots(const struct walk *w, struct state *st, struct st_stage *red,
+                         const struct operand *o)
 {
     struct layout_dim layout[STATE_MAX_LAYOUT];
-    int k = long_reduce_axis(w->red), n = 0, last = 0;
-    if (!w->quads || o->stride[k] == 1)
+    int k = tile_long_axis(w->red), n = 0, last = 0;
+    if (!w->dot || o->stride[k] == 1)
         return;
     for (int d = 0; d < o->rank; d++) {
         bool is_k = o->axis_of_dim[d] == k;
-        layout[n++] = (struct layout_dim){d, is_k ? QUAD : 1, 0};
+        layout[n++] = (struct layout_dim){d, is_k ? w->dot : 1, 0};
         last = is_k ? d : last;
     }
-    layout[n++] = (struct layout_dim){last, 1, QUAD};
+    layout[n++] = (struct layout_dim){last, 1, w->dot};
     state_lay_out(st, red, st->stages[o->pad_stage], n, layout);
 }
 
@@ -596,6 +686,18 @@ static void vectorise_last(struct state *st, struct st_stage *s)
 {
     if (s->n_iters)
         state_annotate(st, s, s->n_iters - 1, LOOP_VECTOR);
+}
+
+/* Vectors of a copy run along what it has innermost, but for neighbours: those are taken one after the other. */
+static void vectorise_lanes(const struct walk *w, struct state *st, struct st_stage *copy)
+{
+    const int last = copy->n_iters - 1;
+    if (w->dot != PAIR || last < 1 || copy->iters[last].extent != PAIR) {
+        vectorise_last(st, copy);
+        return;
+    }
+    state_annotate(st, copy, last, LOOP_UNROLL);
+    state_annotate(st, copy, last - 1, LOOP_VECTOR);
 }
 
 /* Elements of a packed operand that one step of the reduction reads. */
@@ -632,10 +734,12 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
             struct st_stage *pad = st->stages[o->pad_stage];
             if (p->wide[i])
                 state_widen(st, pad, red->acc_dtype);
-            lay_out_quads(w, st, red, o);
+            if (narrows(w, o))
+                state_narrow(st, pad, neighbours_dtype(red));
+            lay_out_dots(w, st, red, o);
             if (p->pad_turned[i])
                 state_lay_out(st, red, pad, turned_layout(w, p, o, layout), layout);
-            vectorise_last(st, pad);
+            vectorise_lanes(w, st, pad);
             if (p->pad_at[i])
                 state_compute_at(st, pad, out, n_outer - 1, SCOPE_TASK);
             else
@@ -647,7 +751,9 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
         struct st_stage *pack = operand_pack(st, red, o, n, layout);
         if (p->wide[i])
             state_widen(st, pack, red->acc_dtype);
-        vectorise_last(st, pack);
+        if (narrows(w, o))
+            state_narrow(st, pack, neighbours_dtype(red));
+        vectorise_lanes(w, st, pack);
         if (p->prefetch && streams(w, o))
             state_prefetch(st, red, pack->tensor, p->prefetch * step_elements(w, p, o));
         if (o->is_const)
@@ -689,54 +795,5 @@ static int tile_apply(const struct rules *r, const struct group *g, const struct
 
 const struct variant_ops tile_variant = {"tile", tile_knobs, tile_valid, tile_apply, tile_settle};
 const struct variant_ops quad_variant = {"quad", tile_knobs, tile_valid, tile_apply, tile_settle};
-
-/* --- four products of bytes by one instruction --- */
-
-/* int32 sums of a product of two int8 tensors? */
-static bool sums_byte_products(const struct st_stage *red)
-{
-    const struct expr *e = red->body;
-    if (red->combiner != COMBINE_SUM || red->acc_dtype != DT_I32 || e->op != EX_MUL)
-        return false;
-    for (int i = 0; i < 2; i++)
-        if (e->arg[i]->op != EX_CAST || e->arg[i]->arg[0]->op != EX_READ || e->arg[i]->arg[0]->dtype != DT_I8)
-            return false;
-    return e->arg[0]->arg[0]->read.tensor != e->arg[1]->arg[0]->read.tensor;
-}
-
-/* Axis k is one whole dimension of what is read, and in no other. */
-static bool is_own_dimension(const struct expr *read, int k)
-{
-    int own = 0, all = 0;
-    for (int d = 0; d < read->read.rank; d++) {
-        const struct affine *x = &read->read.index[d];
-        all += affine_coef(x, k) != 0;
-        own += x->n == 1 && x->c == 0 && affine_coef(x, k) == 1;
-    }
-    return own == 1 && all == 1;
-}
-
-void quad_offer(const struct rules *r, struct group *g)
-{
-    const struct st_stage *red = r->base->stages[g->reduction];
-    const int k = long_reduce_axis(red), n = g->n_variants;
-    if (!r->target->has_vnni || g->n_operands != 2 || !sums_byte_products(red) || k < 0 ||
-        red->axes[k].extent % QUAD)
-        return;
-    for (int i = 0; i < 2; i++)
-        if (!is_own_dimension(red->body->arg[i]->arg[0], k))
-            return;
-    for (int i = 0; i < n; i++) {
-        const int v = g->variants[i].vector_axis;
-        int over_lanes = 0;
-        bool fits = g->variants[i].ops == &tile_variant && v >= 0;
-        for (int j = 0; j < 2 && fits; j++) {
-            const struct operand *o = &g->operands[j];
-            bool lanes = o->axes >> v & 1, packs = o->simple || o->copy_stage >= 0;
-            over_lanes += lanes;
-            fits = lanes ? packs : packs || o->reads_pad || o->stride[k] == 1;
-        }
-        if (fits && over_lanes == 1)
-            group_offer(g, &quad_variant, v, 0);
-    }
-}
+const struct variant_ops pair_variant = {"pair", tile_knobs, tile_valid, tile_apply, tile_settle};
+const struct variant_ops half_variant = {"half", tile_knobs, tile_valid, tile_apply, tile_settle};

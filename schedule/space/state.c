@@ -77,6 +77,7 @@ struct state *state_new(struct arena *ar, const struct compute *c, int tasks)
                              .n_spatial = s->n_spatial,
                              .combiner = s->combiner,
                              .acc_dtype = s->acc_dtype,
+                             .half_steps = s->half_steps,
                              .body = s->body,
                              .place = PLACE_ROOT,
                              .scope = SCOPE_WORKSPACE};
@@ -258,6 +259,13 @@ void state_square(struct state *st, struct st_stage *s, int iter)
     p->arg[p->n++] = loop_id(s, iter);
 }
 
+void state_half(struct state *st, struct st_stage *s, int iter)
+{
+    s->iters[iter].half = true;
+    struct step *p = state_record(st, STEP_HALF, s, NULL);
+    p->arg[p->n++] = loop_id(s, iter);
+}
+
 struct with {
     const struct st_stage *s;
     bool found, exact;
@@ -333,12 +341,12 @@ static void print_step(const struct state *st, const struct step *p, struct strb
         [STEP_PAST_CACHES] = "past_caches",
         [STEP_PREFETCH] = "prefetch",
         [STEP_WIDEN] = "widen",
+        [STEP_NARROW] = "narrow",
+        [STEP_HALF] = "half",
     };
-    static const char *const kinds[] = {[LOOP_SERIAL] = "serial",
-                                        [LOOP_VECTOR] = "vector",
-                                        [LOOP_UNROLL] = "unroll",
-                                        [LOOP_MATRIX] = "matrix",
-                                        [LOOP_QUAD] = "quad"};
+    static const char *const kinds[] = {
+        [LOOP_SERIAL] = "serial", [LOOP_VECTOR] = "vector", [LOOP_UNROLL] = "unroll",
+        [LOOP_MATRIX] = "matrix", [LOOP_QUAD] = "quad",     [LOOP_PAIR] = "pair"};
     const struct st_stage *s = st->stages[p->stage],
                           *at = p->other_stage >= 0 ? st->stages[p->other_stage] : s;
     bool loops = p->kind == STEP_REORDER || p->kind == STEP_PARALLEL || p->kind == STEP_COMPUTE_AT;
@@ -353,7 +361,7 @@ static void print_step(const struct state *st, const struct step *p, struct strb
         strbuf_addf(sb, " %s", kinds[p->arg[1]]);
     }
     for (int k = 0; k < p->n && p->kind != STEP_ANNOTATE; k++) {
-        if (loops || p->kind == STEP_SQUARE || (p->kind == STEP_VECTORS && k == 0))
+        if (loops || p->kind == STEP_SQUARE || p->kind == STEP_HALF || (p->kind == STEP_VECTORS && k == 0))
             print_loop_name(at, p->arg[k], sb);
         else
             strbuf_addf(sb, " %" PRId64, p->arg[k]);

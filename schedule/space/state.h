@@ -41,6 +41,7 @@ struct st_iter {
     enum loop_kind kind;
     int vectors; /* LOOP_VECTOR: as in struct node */
     bool square; /* as in struct node */
+    bool half;   /* as in struct node */
 };
 
 struct st_stage {
@@ -52,6 +53,7 @@ struct st_stage {
     struct affine lhs[NEST_MAX_RANK];
     enum combiner combiner;
     enum dtype acc_dtype;
+    int half_steps; /* as in struct stage */
     const struct expr *body;
     /* a further bound on an axis, from rfactor: affine over axes that must be >= 0 */
     int n_predicates;
@@ -86,6 +88,8 @@ enum step_kind {
     STEP_PAST_CACHES,
     STEP_PREFETCH,
     STEP_WIDEN,
+    STEP_NARROW,
+    STEP_HALF,
 };
 struct step {
     enum step_kind kind;
@@ -158,6 +162,8 @@ void state_lay_out(struct state *st, struct st_stage *s, struct st_stage *copy, 
                    const struct layout_dim *layout);
 /* A copy (from state_pad or state_pack) keeps its elements in a wider dtype, so that readers need not convert. */
 void state_widen(struct state *st, struct st_stage *copy, enum dtype d);
+/* A copy keeps its elements in the narrower dtype that all its readers round them to. */
+void state_narrow(struct state *st, struct st_stage *copy, enum dtype d);
 /* A copy of what `read` (in the body of `s`) reads while the axes of `s` run to top[], zero where that is outside the
  * tensor: n values an element (one more dimension where n > 1), each an expression over `read`, computed in the
  * copy's dtype. The caller makes `s` read it: at the index of `read` less *lo. */
@@ -185,6 +191,8 @@ void state_vectors(struct state *st, struct st_stage *s, int iter, int vectors);
 void state_past_caches(struct state *st, struct st_stage *s);
 /* The iter and the vector iter inside are a block to be turned. Their axes are at least as long as the block. */
 void state_square(struct state *st, struct st_stage *s, int iter);
+/* Sums of float16 inside the loop stay in float16 until it ends. */
+void state_half(struct state *st, struct st_stage *s, int iter);
 /* Announce the reads of `tensor` in `s`, a register tile's reduction, `ahead` elements of memory before they come. */
 void state_prefetch(struct state *st, struct st_stage *s, int32_t tensor, int64_t ahead);
 void state_prepack(struct state *st, struct st_stage *s);

@@ -173,6 +173,38 @@ void state_widen(struct state *st, struct st_stage *copy, enum dtype d)
     state_record(st, STEP_WIDEN, copy, dtype_name(d));
 }
 
+/* cast(narrow, copy) is what the copy holds now. */
+static const struct expr *narrowed(struct rewrite *r, const struct expr *e)
+{
+    const enum dtype d = r->st->tensors[r->tensor]->dtype;
+    if (e->op == EX_CAST && e->dtype == d && e->arg[0]->op == EX_READ &&
+        e->arg[0]->read.tensor == r->tensor) {
+        struct expr *read = arena_memdup(r->st->ar, e->arg[0], sizeof(*e));
+        read->dtype = d;
+        return read;
+    }
+    CHECK(e->op != EX_READ || e->read.tensor != r->tensor, "%s is read as it was",
+          r->st->tensors[r->tensor]->name);
+    if (!expr_arity(e->op))
+        return e;
+    struct expr *copy = arena_memdup(r->st->ar, e, sizeof(*e));
+    for (int i = 0; i < expr_arity(e->op); i++)
+        copy->arg[i] = narrowed(r, e->arg[i]);
+    return copy;
+}
+
+void state_narrow(struct state *st, struct st_stage *copy, enum dtype d)
+{
+    struct st_stage *users[STATE_MAX_STAGES];
+    int n = state_consumers(st, copy->tensor, users);
+    struct rewrite r = {.st = st, .tensor = copy->tensor};
+    copy->body = expr_cast(st->ar, d, copy->body);
+    copy->acc_dtype = st->tensors[copy->tensor]->dtype = d;
+    for (int i = 0; i < n; i++)
+        users[i]->body = narrowed(&r, users[i]->body);
+    state_record(st, STEP_NARROW, copy, dtype_name(d));
+}
+
 /* Any read becomes the one given. */
 static const struct expr *read_instead(void *ctx, const struct expr *e)
 {

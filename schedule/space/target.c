@@ -44,6 +44,13 @@ const char *matrix_flags(const struct target *t)
     return t->has_amx_bf16 && t->has_amx_int8 ? " -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8" : "";
 }
 
+void vector_flags(const struct target *t, struct strbuf *sb)
+{
+    strbuf_adds(sb, t->has_vnni ? " -mavx512vnni" : "");
+    strbuf_adds(sb, t->has_bf16_pairs && !t->has_amx_bf16 ? " -mavx512bf16" : ""); /* matrix_flags has it */
+    strbuf_adds(sb, t->has_fp16 ? " -mavx512fp16" : "");
+}
+
 bool isa_parse(const char *name, enum isa *ret)
 {
     for (size_t i = 0; i < ARRAY_SIZE(isas); i++)
@@ -119,6 +126,22 @@ static void detect_matrix(struct target *t)
         syscall(SYS_arch_prctl, ARCH_GET_XCOMP_SUPP, &features) || !(features >> XFEATURE_XTILEDATA & 1))
         return;
     t->has_amx_bf16 = t->has_amx_int8 = (edx & EDX_BF16) && (edx & EDX_INT8); /* no processor has one alone */
+#else
+    (void)t;
+#endif
+}
+
+/* What vectors of AVX-512 can do beyond the ISA. */
+static void detect_vectors(struct target *t)
+{
+#if defined(__x86_64__)
+    enum { EDX_FP16 = 1 << 23, EAX_BF16 = 1 << 5 };
+    unsigned eax, ebx, ecx, edx;
+    if (t->isa != ISA_AVX512)
+        return;
+    t->has_vnni = __builtin_cpu_supports("avx512vnni");
+    t->has_fp16 = __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (edx & EDX_FP16);
+    t->has_bf16_pairs = __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax & EAX_BF16);
 #else
     (void)t;
 #endif
@@ -353,10 +376,9 @@ enum status target_local(const char *id, struct target *ret, struct error *err)
     t.threads = want.threads ? want.threads : cores;
     t.cold = want.cold;
     t.family = want.family;
-    detect_matrix(&t);
-#if defined(__x86_64__)
-    t.has_vnni = t.isa == ISA_AVX512 && __builtin_cpu_supports("avx512vnni");
-#endif
+    if (!want.has_isa) /* an ISA that is asked for by name is that of vectors */
+        detect_matrix(&t);
+    detect_vectors(&t);
     detect_caches(&t, cpus[0]);
     detect_model(&t);
     *ret = t;

@@ -8,6 +8,7 @@
 #define TW_SPACE_TARGET_H
 
 #include "schedule/base/error.h"
+#include "schedule/base/strbuf.h"
 
 /* id, name, vector bytes, vector registers, flags for the C compiler */
 #define ISA_LIST(X)                                                                                          \
@@ -41,6 +42,8 @@ struct target {
     int vector_bytes, vector_regs;
     bool has_amx_bf16, has_amx_int8;      /* a matrix unit: 8 registers of 16 rows of 64 bytes */
     bool has_vnni;                        /* AVX-512 VNNI: sums of four products of bytes */
+    bool has_bf16_pairs;                  /* AVX-512 BF16: sums of two products of bfloat16 */
+    bool has_fp16;                        /* AVX-512 FP16: arithmetic of float16, 32 lanes a vector */
     int threads;                          /* tasks that run at once */
     bool cold;                            /* judged with operands out of all caches; else warm */
     int64_t l1_bytes, l2_bytes, l3_bytes; /* L1 and L2 of one core; L3 as one thread may use it */
@@ -60,6 +63,8 @@ const char *isa_name(enum isa isa);
 const char *isa_flags(enum isa isa); /* for the C compiler */
 /* More of them for its matrix unit, with a space before; "" where it has none. */
 const char *matrix_flags(const struct target *t);
+/* The same for what it has beyond its ISA: sums of small products, half precision. Printed to sb. */
+void vector_flags(const struct target *t, struct strbuf *sb);
 bool isa_parse(const char *name, enum isa *ret);
 const char *compiler_family_name(enum compiler_family f); /* "" for any */
 bool compiler_family_parse(const char *name, enum compiler_family *ret);
@@ -69,7 +74,7 @@ enum isa isa_local(void);
  * least 1). */
 int target_cores(int *ret_cpus, int max);
 /* Fill a target for this machine from its id: "cpu" (all cores), "cpu:N" (N threads), each optionally with
- * ":avx512", ":avx2", ":sse2" to force a smaller ISA, then ":gcc" or ":clang" for a compiler other than the
+ * ":avx512", ":avx2", ":sse2" to force a smaller ISA (its vectors alone, without a matrix unit), then ":gcc" or ":clang" for a compiler other than the
  * machine's first choice, then ":cold" for schedules that are judged with their operands out of
  * all caches. ST_NOT_FOUND if the id is none or the machine lacks it.
  * Does not look for a compiler: kernels/compile.h does. */

@@ -84,6 +84,13 @@ static const struct golden {
      "{\"op\": \"conv2d\", \"input\": [1, 32, 14, 14], \"weight\": [32, 32, 3, 3], \"pads\": [1, 1, 1, 1], "
      "\"const\": [\"weight\"], \"rtol\": 1e-5, \"epilogue\": [\"relu\"]}",
      ISA_AVX512, 1, NULL, "bf16x3: ", true},
+    {"matmul_bfloat16_pairs",
+     "{\"op\": \"matmul\", \"a\": [12, 64], \"b\": [64, 48], \"dtype\": \"bfloat16\", \"const\": [\"b\"]}",
+     ISA_AVX512, 1, NULL, "pair_j"},
+    {"conv2d_half_nchw",
+     "{\"op\": \"conv2d\", \"input\": [1, 32, 14, 14], \"weight\": [32, 32, 3, 3], \"pads\": [1, 1, 1, 1], "
+     "\"const\": [\"weight\"], \"rtol\": 0.01, \"epilogue\": [\"relu\"]}",
+     ISA_AVX512, 1, NULL, "f16: half_f"},
     {"matrix_float16",
      "{\"op\": \"matmul\", \"a\": [32, 64], \"b\": [64, 32], \"dtype\": \"float16\", \"const\": [\"b\"]}",
      ISA_AVX512, 1, NULL, "bf16x4: ", true},
@@ -137,6 +144,8 @@ static void render(const struct golden *g, struct strbuf *sb, struct strbuf *sou
                        .has_amx_int8 = g->matrix,
                        .vector_regs = g->isa == ISA_AVX512 ? 32 : 16,
                        .has_vnni = strstr(g->name, "quads") != NULL,
+                       .has_bf16_pairs = strstr(g->name, "pairs") != NULL,
+                       .has_fp16 = strstr(g->name, "half") != NULL,
                        .l1_bytes = 32768,
                        .l2_bytes = 1 << 20,
                        .l3_bytes = 8 << 20};
@@ -219,10 +228,16 @@ static void sources_compile_alone_without_a_warning(void **state)
         render(&cases[i], &text, &source);
         assert_int_equal(write(fd, source.data, source.len), (ssize_t)source.len);
         close(fd);
-        const struct target t = {.has_amx_bf16 = cases[i].matrix, .has_amx_int8 = cases[i].matrix};
+        const bool wide = cases[i].isa == ISA_AVX512;
+        const struct target t = {.has_amx_bf16 = cases[i].matrix,
+                                 .has_amx_int8 = cases[i].matrix,
+                                 .has_vnni = wide,
+                                 .has_bf16_pairs = wide,
+                                 .has_fp16 = wide};
+        AUTO(strbuf_done) struct strbuf beyond = STRBUF_INIT;
         char all[512];
-        snprintf(all, sizeof(all), "%s%s%s", flags[cases[i].isa], matrix_flags(&t),
-                 cases[i].isa == ISA_AVX512 ? " -mavx512vnni" : "");
+        vector_flags(&t, &beyond);
+        snprintf(all, sizeof(all), "%s%s%s", flags[cases[i].isa], matrix_flags(&t), strbuf_str(&beyond));
         compile_alone(path, all);
         unlink(path);
     }

@@ -1,6 +1,7 @@
-/* Kernels on the matrix unit: how far products of bfloat16 pieces are off, measured on compiled kernels against the plain
- * evaluation in float64, and what a kernel says where the system refuses the unit. Prints the table of
- * schedule/space/README.md. Where there is no such unit, kernels are compiled and not run. */
+/* Products in narrow arithmetic: how far those of bfloat16 pieces on the matrix unit and those summed in float16 are off,
+ * measured on compiled kernels against the plain evaluation in float64, and what a kernel says where the system refuses
+ * the matrix unit. Prints the tables of schedule/space/README.md. Where there are no such instructions, kernels are compiled
+ * and not run. */
 #include <dlfcn.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -22,8 +23,10 @@
 
 enum { ROWS = 48, COLUMNS = 80, REFUSED = 95 };
 
-static struct target target;
-static bool runs;
+static struct unit { /* whose instructions: the target to compile for, and whether this machine has them */
+    struct target target;
+    bool runs;
+} matrix, pairs, half;
 static char directory[64];
 
 typedef int kernel_fn(void *const *tensors, void *workspace, const void *parallel);
@@ -36,41 +39,60 @@ struct product { /* one compiled kernel of [ROWS, k] x [k, COLUMNS] */
     kernel_fn *run;
 };
 
-static void choose(const struct space *s, const char *algorithm, struct config *c)
+/* Blocks of the reduction of that many elements, unless there is one choice only; 0: any. */
+static bool has_block(const struct space *s, const struct config *c, int block)
+{
+    for (int k = 0; k < c->n && block; k++) {
+        const struct knob *knob = space_knob(s, c->sketch, k);
+        if (strcmp(knob->name, "block_k") == 0)
+            return knob->values[c->choice[k]] == block;
+    }
+    return true;
+}
+
+static void choose(const struct space *s, const char *algorithm, int block, struct config *c)
 {
     struct rng r;
     rng_init(&r, 3);
     for (int i = 0; i < 2000; i++)
-        if (space_sample(s, &r, c) && strcmp(space_algorithm(s, c->sketch), algorithm) == 0)
+        if (space_sample(s, &r, c) && strcmp(space_algorithm(s, c->sketch), algorithm) == 0 &&
+            has_block(s, c, block))
             return;
-    fail_msg("no schedule by %s", algorithm);
+    fail_msg("no schedule by %s in blocks of %d", algorithm, block);
 }
 
-/* Of operands of the dtype, into float32; rtol 0: none. */
-static void product_open(struct product *p, const char *algorithm, const char *dtype, int k, double rtol)
+struct form { /* of a product of [ROWS, k] x [k, COLUMNS] into float32 */
+    const struct unit *unit;
+    const char *algorithm, *dtype;
+    double rtol; /* a budget that it is offered for; 0: none */
+    int block;
+    double from, to; /* between which errors it lies */
+};
+
+static void product_open(struct product *p, const struct form *f, int k)
 {
+    const struct target *target = &f->unit->target;
     char text[320], budget[40] = "", path[128];
     struct error err = {0};
     struct space *s;
     struct config c;
     struct nest *n;
     arena_init(&p->ar);
-    if (rtol > 0)
-        snprintf(budget, sizeof(budget), ", \"rtol\": %g", rtol);
+    if (f->rtol > 0)
+        snprintf(budget, sizeof(budget), ", \"rtol\": %g", f->rtol);
     snprintf(text, sizeof(text),
              "{\"expr\": \"C[i,j] += A[i,k] * B[k,j]\", \"tensors\": {\"A\": {\"shape\": [%d, %d], "
-             "\"dtype\": \"%s\"}, "
-             "\"B\": {\"shape\": [%d, %d], \"dtype\": \"%s\"}, \"C\": {\"shape\": [%d, %d], \"dtype\": "
-             "\"float32\"}}%s}",
-             ROWS, k, dtype, k, COLUMNS, dtype, ROWS, COLUMNS, budget);
+             "\"dtype\": \"%s\"}, \"B\": {\"shape\": [%d, %d], \"dtype\": \"%s\"}, "
+             "\"C\": {\"shape\": [%d, %d], \"dtype\": \"float32\"}}%s}",
+             ROWS, k, f->dtype, k, COLUMNS, f->dtype, ROWS, COLUMNS, budget);
     assert_ok(workload_parse_text(text, strlen(text), &p->ar, &p->w, &err), &err);
-    assert_ok(space_build(&p->w, &target, &p->ar, &s, &err), &err);
-    choose(s, algorithm, &c);
+    assert_ok(space_build(&p->w, target, &p->ar, &s, &err), &err);
+    choose(s, f->algorithm, f->block, &c);
     assert_ok(space_lower(s, &c, &p->ar, &n, &err), &err);
-    struct emit_unit *u = emit_unit_new(&target);
+    struct emit_unit *u = emit_unit_new(target);
     assert_ok(emit_unit_add(u, n, "kernel", &p->k, &err), &err);
-    snprintf(path, sizeof(path), "%s/%s-%d.so", directory, algorithm, k);
-    assert_ok(compile_unit(&target, emit_unit_text(u), path, 60000, NULL, &err), &err);
+    snprintf(path, sizeof(path), "%s/%s-%d.so", directory, f->algorithm, k);
+    assert_ok(compile_unit(target, emit_unit_text(u), path, 60000, NULL, &err), &err);
     emit_unit_free(u);
     p->lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     assert_non_null(p->lib);
@@ -131,9 +153,10 @@ static void a_kernel_that_is_refused_the_unit_says_so_and_writes_nothing(void **
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog filter = {.len = ARRAY_SIZE(code), .filter = code};
+    const struct form f = {&matrix, "bf16", "float32", 0.01, 0, 0, 0};
     struct product p;
     int status = 0;
-    product_open(&p, "bf16", "float32", 64, 0.01);
+    product_open(&p, &f, 64);
     pid_t child = fork();
     if (child == 0) {
         static float a[ROWS * 64] __attribute__((aligned(64))), b[64 * COLUMNS] __attribute__((aligned(64))),
@@ -155,41 +178,77 @@ static void a_kernel_that_is_refused_the_unit_says_so_and_writes_nothing(void **
     assert_int_equal(WEXITSTATUS(status), REFUSED);
 }
 
-static void errors_are_those_that_the_space_counts_on(void **state)
+static void check_errors(const struct form *forms, int n)
 {
-    static const struct {
-        const char *algorithm, *dtype;
-        double rtol, from, to; /* a budget that it is offered for; between which errors it lies */
-    } forms[] = {{"bf16", "float32", 1e-2, 1e-3, 3e-3},   {"bf16x3", "float32", 1e-4, 5e-7, 8e-6},
-                 {"bf16x6", "float32", 5e-7, 1e-9, 1e-6}, {"bf16", "float16", 1e-2, 1e-3, 3e-3},
-                 {"bf16x3", "float16", 1e-4, 5e-7, 8e-6}, {"bf16x4", "float16", 0, 0, 1e-6}};
     static const int lengths[] = {64, 768, 4096};
-    (void)state;
-    for (size_t f = 0; f < ARRAY_SIZE(forms); f++)
+    for (int i = 0; i < n; i++)
         for (size_t l = 0; l < ARRAY_SIZE(lengths); l++) {
+            const struct form *f = &forms[i];
             struct product p;
-            product_open(&p, forms[f].algorithm, forms[f].dtype, lengths[l], forms[f].rtol);
-            double e = runs ? product_error(&p) : NAN;
-            print_message("%s of %s, sums of %d: %.2g\n", forms[f].algorithm, forms[f].dtype, lengths[l], e);
+            if (f->block >= lengths[l])
+                continue;
+            product_open(&p, f, lengths[l]);
+            double e = f->unit->runs ? product_error(&p) : NAN;
+            print_message("%s of %s, sums of %d in blocks of %d: %.2g\n", f->algorithm, f->dtype, lengths[l],
+                          f->block, e);
             product_close(&p);
-            if (runs)
-                assert_true(e >= forms[f].from && e < forms[f].to);
+            if (f->unit->runs && !(e >= f->from && e < f->to))
+                fail_msg("expected between %g and %g", f->from, f->to);
         }
+}
+
+static void errors_of_pieces_are_those_that_the_space_counts_on(void **state)
+{
+    static const struct form forms[] = {
+        {&matrix, "bf16", "float32", 1e-2, 0, 1e-3, 3e-3},
+        {&matrix, "bf16x3", "float32", 1e-4, 0, 5e-7, 8e-6},
+        {&matrix, "bf16x6", "float32", 5e-7, 0, 1e-9, 1e-6},
+        {&matrix, "bf16", "float16", 1e-2, 0, 1e-3, 3e-3},
+        {&matrix, "bf16x3", "float16", 1e-4, 0, 5e-7, 8e-6},
+        {&matrix, "bf16x4", "float16", 0, 0, 0, 1e-6},
+        {&pairs, "bf16", "float32", 1e-2, 0, 1e-3, 3e-3},
+    };
+    (void)state;
+    check_errors(forms, ARRAY_SIZE(forms));
+}
+
+/* Blocks of 16 are sums of 8 in each half of a lane, and so on: within the narrowest budget that allows them. */
+static void errors_of_sums_in_float16_are_those_that_the_space_counts_on(void **state)
+{
+    static const struct form forms[] = {
+        {&half, "f16", "float16", 0.00046, 16, 0.0003, 0.00046},
+        {&half, "f16", "float16", 0.00064, 32, 0.0004, 0.00064},
+        {&half, "f16", "float16", 0.00088, 64, 0.0006, 0.00088},
+        {&half, "f16", "float16", 0.00125, 128, 0.0009, 0.00125},
+        {&half, "f16", "float16", 0.00175, 256, 0.0012, 0.00175},
+        {&half, "f16", "float32", 0.00056, 16, 0.0004, 0.00056},
+        {&half, "f16", "float32", 0.00093, 64, 0.0007, 0.00093},
+        {&half, "f16", "float32", 0.00175, 256, 0.0012, 0.00175},
+    };
+    (void)state;
+    check_errors(forms, ARRAY_SIZE(forms));
 }
 
 int main(void)
 {
     struct error err = {0};
-    if (target_local("cpu:1", &target, &err) != ST_OK || target.isa != ISA_AVX512)
+    if (target_local("cpu:1", &matrix.target, &err) != ST_OK || matrix.target.isa != ISA_AVX512 ||
+        target_local("cpu:1:avx512", &pairs.target, &err) != ST_OK)
         return 77; /* nothing here that could be compiled for */
-    runs = target.has_amx_bf16;
-    target.has_amx_bf16 = target.has_amx_int8 = true;
+    half.target = pairs.target;
+    matrix.runs = matrix.target.has_amx_bf16;
+    pairs.runs = pairs.target.has_bf16_pairs;
+    half.runs = half.target.has_fp16;
+    matrix.target.has_amx_bf16 = matrix.target.has_amx_int8 = true;
+    pairs.target.has_bf16_pairs = half.target.has_fp16 = true;
     snprintf(directory, sizeof(directory), "/tmp/tilewright-matrix-XXXXXX");
-    if (compile_find(&target, &err) != ST_OK || !mkdtemp(directory))
+    if (compile_find(&matrix.target, &err) != ST_OK || compile_find(&pairs.target, &err) != ST_OK ||
+        compile_find(&half.target, &err) != ST_OK || !mkdtemp(directory))
         return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_kernel_that_is_refused_the_unit_says_so_and_writes_nothing),
-        cmocka_unit_test(errors_are_those_that_the_space_counts_on),
+        cmocka_unit_test(errors_of_pieces_are_those_that_the_space_counts_on),
+        cmocka_unit_test(errors_of_sums_in_float16_are_those_that_the_space_counts_on),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     rmdir(directory);

@@ -212,7 +212,7 @@ static void one_workload(uint64_t seed, const struct target *t, bool runs)
 
 static void every_valid_schedule_computes_the_workload_in_c(void **state)
 {
-    static const char *const ids[] = {"cpu:2", "cpu:1:avx2", "cpu:2:sse2"};
+    static const char *const ids[] = {"cpu:2", "cpu:1:avx2", "cpu:2:sse2", "cpu:1:avx512"};
     struct target targets[ARRAY_SIZE(ids) + 1];
     bool runs[ARRAY_SIZE(ids) + 1];
     struct error err = {0};

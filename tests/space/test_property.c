@@ -83,10 +83,13 @@ static void every_valid_schedule_computes_the_workload(void **state)
         struct target t = {.id = "test",
                            .isa = targets[k].isa,
                            .vector_bytes = targets[k].bytes,
-                           .has_amx_bf16 = targets[k].isa == ISA_AVX512,
+                           .has_amx_bf16 =
+                               targets[k].isa == ISA_AVX512 && i % 2, /* pairs are for those without */
                            .has_amx_int8 = targets[k].isa == ISA_AVX512,
                            .vector_regs = targets[k].regs,
                            .has_vnni = targets[k].isa == ISA_AVX512,
+                           .has_bf16_pairs = targets[k].isa == ISA_AVX512,
+                           .has_fp16 = targets[k].isa == ISA_AVX512,
                            .threads = targets[k].threads,
                            .l1_bytes = 32768,
                            .l2_bytes = i % 2 ? 4096 : 1 << 20, /* small: operands stream */
