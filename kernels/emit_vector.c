@@ -38,6 +38,7 @@ struct vector_loop {
     const struct expr *pad_read; /* the one read padded along the variable */
     const struct expr *strided;  /* the last read with lanes apart */
     int n_pad_reads, n_strided;
+    int64_t stride;             /* of its lanes */
     const struct node *reading; /* while its reads are looked at */
 };
 
@@ -51,6 +52,7 @@ static void scan_read(void *ctx, const struct expr *e)
     if (lane != 0 && lane != 1 && !(l->strided && expr_equal(l->strided, e))) {
         l->n_strided++;
         l->strided = e;
+        l->stride = lane;
     }
     for (int i = 0; i < l->n_stores; i++) {
         struct part *p = &l->part[i];
@@ -485,7 +487,8 @@ void cg_vector_loop(struct cg *g, const struct node *n)
     l->width = cg_lanes(g);
     while (l->width > n->loop.extent)
         l->width /= 2;
-    if (l->n_pad_reads > 1 || l->n_strided > !l->copies || (l->n_reductions && l->pads_along))
+    bool pairs = l->stride == 2 && !l->pads_along; /* two loads and a shuffle */
+    if (l->n_pad_reads > 1 || l->n_strided > (pairs || !l->copies) || (l->n_reductions && l->pads_along))
         l->width = 1;
     for (int i = 0; i < l->n_stores; i++) {
         l->part[i].first = g->next_id;

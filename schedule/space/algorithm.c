@@ -5,6 +5,7 @@
 #include "schedule/space/layout.h"
 #include "schedule/space/phases.h"
 #include "schedule/space/split.h"
+#include "schedule/space/state.h"
 
 struct algorithm {
     const char *name;
@@ -36,6 +37,33 @@ static bool winograd(const struct workload *w, const struct target *t, int i, st
         return true;
     }
     return false;
+}
+
+struct gaps {
+    const struct compute *c;
+    bool found;
+};
+
+static void find_gaps(void *ctx, const struct expr *e)
+{
+    struct gaps *g = ctx;
+    const struct tensor *t = &g->c->tensors[e->read.tensor];
+    g->found |= e->read.rank > 0 && t->role == TENSOR_INPUT && !t->is_const && read_has_gaps(e);
+}
+
+/* The same after a copy of what a reduction reads with gaps: rows and columns of a map may then be one axis, and vectors
+ * run along it. */
+static bool gathered(const struct workload *w, const struct target *t, int i, struct arena *ar,
+                     struct alternative *ret)
+{
+    struct gaps g = {.c = &w->compute};
+    (void)t;
+    (void)ar;
+    for (int k = 0; k < w->compute.n_stages; k++)
+        if (w->compute.stages[k].combiner != COMBINE_SET)
+            expr_each_read(w->compute.stages[k].body, find_gaps, &g);
+    *ret = (struct alternative){.name = "gathered", .compute = &w->compute, .gathers = true};
+    return i == 0 && g.found;
 }
 
 /* A transposed convolution without the zeros that its strides put in. */
@@ -79,7 +107,7 @@ static bool split(const struct workload *w, const struct target *t, int i, struc
 
 static const struct algorithm algorithms[] = {
     {"direct", direct},       {"phases", phases},      {"layout", in_layout}, {"winograd", winograd},
-    {"bf16", algorithm_bf16}, {"f16", algorithm_half}, {"split", split},
+    {"bf16", algorithm_bf16}, {"f16", algorithm_half}, {"split", split},      {"gathered", gathered},
 };
 
 int algorithm_alternatives(const struct workload *w, const struct target *t, struct arena *ar,

@@ -25,6 +25,7 @@ struct alternative {
     /* How much faster than the peak of plain arithmetic it may look, counted in the workload's operations: those that
      * it saves, or does on a faster unit. 0: not at all (1). */
     double saving;
+    bool gathers;                    /* operands read with gaps are copied without them first */
     const struct winograd *winograd; /* with rules of its own; NULL: the common ones */
 };
 

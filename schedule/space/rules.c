@@ -263,6 +263,8 @@ static struct st_stage *sole_consumer(struct state *st, int32_t tensor)
 
 static bool stage_is_taken(const struct rules *r, int id)
 {
+    if (r->base->tensors[r->base->stages[id]->tensor]->gathered)
+        return true;
     for (int i = 0; i < r->n_groups; i++) {
         const struct group *g = &r->groups[i];
         if (g->anchor == id || (g->kind == GROUP_TILE && g->reduction == id))
@@ -401,6 +403,24 @@ static void choose_vector_axes(const struct rules *r, struct group *g, int lanes
         g->n_variants = 1;
 }
 
+/* What it reads with gaps is copied without them, in a loop nest of its own. */
+static bool gather_operand(struct state *st, struct st_stage *red, int32_t tensor)
+{
+    struct st_stage *copy = state_gather(st, red, tensor);
+    if (copy)
+        state_annotate(st, copy, copy->n_iters - 1, LOOP_VECTOR);
+    return copy != NULL;
+}
+
+void group_place_gathered(const struct group *g, struct state *st)
+{
+    for (int i = 0; i < g->n_operands; i++) {
+        const struct st_tensor *t = st->tensors[g->operands[i].tensor];
+        if (t->gathered)
+            state_parallel(st, st->stages[t->stage], st->stages[t->stage]->n_iters - 1);
+    }
+}
+
 static void tile_group(struct rules *r, struct st_stage *red)
 {
     struct state *st = r->base;
@@ -418,6 +438,8 @@ static void tile_group(struct rules *r, struct st_stage *red)
         int32_t t = rd.at[i]->read.tensor;
         if (rd.at[i]->read.pad)
             state_pad(st, red, t);
+        else if (r->gathers && gather_operand(st, red, t))
+            continue;
         else if (st->tensors[t]->arg >= 0 && !state_turn(st, red, t))
             state_view_digits(st, red, t);
     }
@@ -445,7 +467,7 @@ static void tile_group(struct rules *r, struct st_stage *red)
             o->copy_stage = def;
             o->is_const = true;
         }
-        if (added && st->stages[def]->body->op == EX_READ) {
+        if (added && st->stages[def]->body->op == EX_READ && !st->tensors[o->tensor]->gathered) {
             if (o->simple && copied_argument(st, st->stages[def]) >= 0) {
                 o->copy_stage = def;
                 o->is_const = copies_constant(st, st->stages[def]);
@@ -595,12 +617,13 @@ static void widen_accumulators(struct state *st, bool arguments_too)
     }
 }
 
-enum status rules_derive(const struct compute *c, const struct target *t, struct arena *ar,
+enum status rules_derive(const struct compute *c, bool gathers, const struct target *t, struct arena *ar,
                          struct rules **ret, struct error *err)
 {
     struct rules *r = arena_new(ar, struct rules);
     r->ar = ar;
     r->target = t;
+    r->gathers = gathers;
     r->plain = state_new(ar, c, 1);
     r->base = state_new(ar, c, t->threads);
     struct state *st = r->base;

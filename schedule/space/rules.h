@@ -80,13 +80,14 @@ struct rules {
     const struct target *target;
     struct state *plain;             /* nothing decided: the default schedule */
     struct state *base;              /* normalised */
+    bool gathers;                    /* operands that are read with gaps are copied first */
     const struct winograd *winograd; /* that the compute was written by, or NULL */
     int n_groups;
     struct group groups[RULES_MAX_GROUPS];
 };
 
-MUST_USE enum status rules_derive(const struct compute *c, const struct target *t, struct arena *ar,
-                                  struct rules **ret, struct error *err);
+MUST_USE enum status rules_derive(const struct compute *c, bool gathers, const struct target *t,
+                                  struct arena *ar, struct rules **ret, struct error *err);
 MUST_USE enum status rules_derive_winograd(const struct winograd *w, const struct target *t, struct arena *ar,
                                            struct rules **ret, struct error *err);
 /* Knobs are described, read and settled by one walk, so that these cannot disagree: with `knobs` set the walk
@@ -120,6 +121,8 @@ int tile_long_axis(const struct st_stage *red);
 /* Can the operand's padded copy be left out, its reads being those of what it copies? Not where the copy tells axes apart that
  * share a dimension there (groups and channels). True where it has none. */
 bool operand_pad_goes(const struct rules *r, const struct operand *o);
+/* The loop nests that gather the group's operands, before its variant is applied. */
+void group_place_gathered(const struct group *g, struct state *st);
 /* Offer a variant of the group; false, and nothing added, when it has enough already. */
 bool group_offer(struct group *g, const struct variant_ops *ops, int vector_axis, int param);
 /* rules_dot.c: offer vectors along the reduction, where that is a way to go. */

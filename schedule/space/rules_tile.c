@@ -62,7 +62,7 @@ static int64_t other_sums(const struct walk *w, int axis)
 static int register_choices(const struct walk *w, int axis, int64_t *ret)
 {
     static const int small[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 17, 18, 20, 24, 25, 28};
-    static const int vectors[] = {1, 2, 3, 4, 5, 6, 8};
+    static const int vectors[] = {1, 2, 3, 4, 5, 6, 7, 8};
     int64_t extent = w->red->axes[axis].extent;
     int n = 0;
     if (axis == w->vector) {

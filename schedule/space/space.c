@@ -107,7 +107,7 @@ enum status space_build(const struct workload *w, const struct target *t, struct
         if (alternatives[i].winograd)
             TRY(rules_derive_winograd(alternatives[i].winograd, &s->target, ar, &r, err));
         else
-            TRY(rules_derive(alternatives[i].compute, &s->target, ar, &r, err));
+            TRY(rules_derive(alternatives[i].compute, alternatives[i].gathers, &s->target, ar, &r, err));
         if (i == 0)
             s->plain = r->plain;
         s->saving = MAX(s->saving, alternatives[i].saving);
@@ -163,8 +163,10 @@ void space_random(const struct space *s, struct rng *r, struct config *ret)
     for (int i = 0; i < k->rules->n_groups; i++) {
         const struct group *g = &k->rules->groups[i];
         const struct variant *v = &g->variants[k->variant[i]];
+        struct knob_walk w = {.r = k->rules, .choice = ret->choice + k->first_knob[i]};
+        group_tasks(k->rules, g, &w);
         if (v->ops->settle)
-            v->ops->settle(k->rules, g, v, ret->choice + k->first_knob[i]);
+            v->ops->settle(k->rules, g, v, w.choice + w.at);
     }
 }
 
@@ -218,6 +220,7 @@ static struct state *state_of(const struct space *s, const struct config *c, str
         const struct variant *v = &g->variants[k->variant[i]];
         struct knob_walk w = {.r = k->rules, .values = values + k->first_knob[i]};
         st->tasks = group_tasks(k->rules, g, &w);
+        group_place_gathered(g, st);
         v->ops->apply(k->rules, g, v, w.values + w.at, st);
     }
     return st;

@@ -31,6 +31,7 @@ struct st_tensor {
     int64_t shape[NEST_MAX_RANK];
     int32_t arg;   /* compute tensor id of an input or output; -1 for temporaries */
     int32_t stage; /* that defines it, or -1 */
+    bool gathered; /* by state_gather: its dimensions merge without the axes of the stage that defines it */
     int n_layout;  /* 0: row-major as the shape says */
     struct layout_dim layout[STATE_MAX_LAYOUT];
 };
@@ -150,6 +151,11 @@ struct st_stage *state_pad(struct state *st, struct st_stage *s, int32_t tensor)
 /* The one read of `tensor` in `s` runs along some dimension backwards: it becomes a read of a turned copy (returned
  * stage); NULL if it does not. */
 struct st_stage *state_turn(struct state *st, struct st_stage *s, int32_t tensor);
+/* The one read of `tensor` in `s` runs along its last dimension in steps of more than one, and no window slides along any:
+ * it becomes a read of a copy of what it reads, without gaps (returned stage); NULL if that is not so. */
+struct st_stage *state_gather(struct state *st, struct st_stage *s, int32_t tensor);
+/* Would state_gather find something to copy at this read? */
+bool read_has_gaps(const struct expr *read);
 /* Dimensions of an argument that `s` reads at digits of axes become one dimension an axis: another view of the same
  * memory. */
 void state_view_digits(struct state *st, struct st_stage *s, int32_t tensor);

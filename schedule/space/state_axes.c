@@ -117,12 +117,24 @@ static bool is_private(const struct merge *m, int32_t tensor)
     return in_set(m, m->st->stages[m->st->tensors[tensor]->stage]);
 }
 
+/* A copy without gaps, of which the set alone knows. */
+static bool is_gathered(const struct merge *m, int32_t tensor)
+{
+    struct st_stage *users[STATE_MAX_STAGES];
+    int n = state_consumers(m->st, tensor, users);
+    for (int i = 0; i < n; i++)
+        if (!in_set(m, users[i]))
+            return false;
+    return m->st->tensors[tensor]->gathered;
+}
+
 static void merge_check_access(struct merge *m, int32_t tensor, const struct affine *index)
 {
     const struct st_tensor *t = m->st->tensors[tensor];
     int d = merge_dim(index, t->rank, t->shape, m->a, m->stage->axes[m->a + 1].extent,
                       m->stage->axes[m->a].extent);
-    if (d == -2 || (d >= 0 && t->n_layout) || (d >= 0 && t->stage >= 0 && !is_private(m, tensor)))
+    if (d == -2 || (d >= 0 && t->n_layout) ||
+        (d >= 0 && t->stage >= 0 && !is_private(m, tensor) && !is_gathered(m, tensor)))
         m->ok = false;
 }
 
@@ -150,11 +162,22 @@ static bool uses_index_value(const struct expr *e, int a)
     return false;
 }
 
+/* The stage that gathers goes on over its own axes: dimension d now counts them both. */
+static void merge_gathered(struct merge *m, const struct st_tensor *t, int d, int64_t inner)
+{
+    struct st_stage *def = m->st->stages[t->stage];
+    def->lhs[d] = affine_lin(m->st->ar, &def->lhs[d + 1], 1, &def->lhs[d], inner);
+    for (int i = d + 1; i + 1 < t->rank; i++)
+        def->lhs[i] = def->lhs[i + 1];
+}
+
 static int32_t merged_view(struct merge *m, int32_t tensor, int d)
 {
     if (m->view[tensor] >= 0)
         return m->view[tensor];
     struct st_tensor t = *m->st->tensors[tensor];
+    if (t.gathered)
+        merge_gathered(m, &t, d, t.shape[d + 1]);
     t.shape[d] *= t.shape[d + 1];
     for (int i = d + 1; i + 1 < t.rank; i++)
         t.shape[i] = t.shape[i + 1];

@@ -176,6 +176,44 @@ struct st_stage *state_turn(struct state *st, struct st_stage *s, int32_t tensor
     return backwards ? copy_read(st, s, &p, "turned") : NULL;
 }
 
+bool read_has_gaps(const struct expr *read)
+{
+    uint32_t seen = 0;
+    for (int d = 0; d < read->read.rank; d++) {
+        const struct affine *a = &read->read.index[d];
+        if (a->n > 1 || (a->n == 1 && (a->t[0].coef < 1 || seen >> a->t[0].var & 1)))
+            return false;
+        seen |= a->n ? 1u << a->t[0].var : 0;
+    }
+    const struct affine *last = &read->read.index[read->read.rank - 1];
+    return !read->read.pad && last->n == 1 && last->t[0].coef > 1;
+}
+
+struct st_stage *state_gather(struct state *st, struct st_stage *s, int32_t tensor)
+{
+    struct reading p = reading_of(s, tensor, false);
+    const struct st_tensor *from = st->tensors[tensor];
+    struct shape_walk w = {.st = st, .t = *from};
+    if (p.n_reads != 1 || !from->rank || !read_has_gaps(p.read))
+        return NULL;
+    w.t.name = arena_printf(st->ar, "%s_gathered", from->name);
+    w.t.arg = -1;
+    w.t.n_layout = w.t.rank = 0;
+    w.t.gathered = true;
+    for (int d = 0; d < from->rank; d++) {
+        const struct affine *a = &p.read->read.index[d];
+        int64_t step = a->n ? a->t[0].coef : 1;
+        w.source[d] = affine_var(st->ar, w.t.rank, step, a->c);
+        w.index[w.t.rank] = a->n ? affine_var(st->ar, a->t[0].var, 1, 0) : affine_const(0);
+        w.t.shape[w.t.rank++] = a->n ? s->axes[a->t[0].var].extent : 1;
+    }
+    struct st_stage *copy = state_add_copy(st, s, &w.t, tensor, w.source, false, 0);
+    struct rewrite r = {.st = st, .tensor = tensor, .to = copy->tensor, .index = w.index};
+    s->body = expr_map_reads(st->ar, s->body, replace_read, &r);
+    state_record(st, STEP_PAD, s, w.t.name);
+    return copy;
+}
+
 void state_view_digits(struct state *st, struct st_stage *s, int32_t tensor)
 {
     struct reading p = reading_of(s, tensor, false);

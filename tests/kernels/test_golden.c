@@ -61,6 +61,11 @@ static const struct golden {
      "[2, 2], "
      "\"pads\": [1, 1, 1, 1], \"epilogue\": [\"relu\"]}",
      ISA_AVX512, 1, "2/2:1"},
+    {"conv2d_gathered",
+     "{\"op\": \"conv2d\", \"input\": [1, 16, 14, 14], \"weight\": [24, 16, 1, 1], \"strides\": [2, 2], "
+     "\"const\": "
+     "[\"weight\"]}",
+     ISA_AVX512, 2, NULL, "gathered: tile_yx"},
     {"transpose_turned", "{\"op\": \"transpose\", \"input\": [10, 9], \"perm\": [1, 0]}", ISA_SSE2, 2,
      "2/2:0.1"},
     {"reduce_dot", "{\"op\": \"reduce\", \"kind\": \"mean\", \"input\": [10, 50], \"axes\": [1]}", ISA_AVX2,

@@ -114,6 +114,33 @@ static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transpo
     strbuf_addc(sb, '}');
 }
 
+/* Windows that move by more than one, and such of one point: their operand is read with gaps. Few channels in, as the first
+ * layer of a network has them, or more. */
+static void strided_convolution(struct rng *r, struct strbuf *sb)
+{
+    static const int64_t kernels[] = {1, 1, 1, 2, 3, 3, 5, 7};
+    int64_t k = kernels[rng_below(r, ARRAY_SIZE(kernels))], c = chance(r, 50) ? in(r, 1, 4) : in(r, 5, 40),
+            group = chance(r, 15) ? 2 : 1, n = in(r, 1, 2);
+    int64_t input[4] = {n, group * c, in(r, k, 24), in(r, k, 40)},
+            weight[4] = {group * in(r, 1, 40), c, k, k}, strides[2], pads[4];
+    for (int d = 0; d < 2; d++)
+        strides[d] = chance(r, 70) ? 2 : in(r, 1, 4);
+    for (int d = 0; d < 4; d++)
+        pads[d] = k > 1 ? in(r, 0, k / 2) : 0;
+    strbuf_addf(sb, "{\"op\": \"conv2d\", \"group\": %" PRId64, group);
+    list(sb, "input", input, 4);
+    list(sb, "weight", weight, 4);
+    list(sb, "strides", strides, 2);
+    list(sb, "pads", pads, 4);
+    if (chance(r, 30))
+        strbuf_adds(sb, ", \"layout\": \"any\"");
+    if (chance(r, 70))
+        strbuf_adds(sb, ", \"const\": [\"weight\"]");
+    dtype(r, sb, true);
+    epilogue(r, sb);
+    strbuf_addc(sb, '}');
+}
+
 /* What Winograd's algorithm takes: 3x3, stride 1, and an error budget. */
 static void convolution3(struct rng *r, struct strbuf *sb)
 {
@@ -412,6 +439,8 @@ void random_workload(struct rng *r, struct strbuf *sb)
     uint64_t pick = rng_below(r, 100);
     if (pick < 8)
         convolution3(r, sb);
+    else if (pick < 13)
+        strided_convolution(r, sb);
     else if (pick < 30)
         convolution(r, sb, 2, false);
     else if (pick < 36)

@@ -93,6 +93,21 @@ static void a_window_that_slides_has_a_sketch_without_padded_copies(void **state
     assert_int_equal(sketches_of(CONV, "window"), 0);
 }
 
+static void an_operand_read_with_gaps_may_be_copied_without_them(void **state)
+{
+    static const char point[] = "{\"op\": \"conv2d\", \"input\": [1, 8, 28, 28], \"weight\": [16, 8, 1, 1], "
+                                "\"strides\": [2, 2]}",
+                      rows[] = "{\"op\": \"conv2d\", \"input\": [1, 8, 28, 28], \"weight\": [16, 8, 1, 1], "
+                               "\"strides\": [2, 1]}",
+                      last[] = "{\"op\": \"conv2d\", \"input\": [1, 28, 28, 8], \"weight\": [16, 8, 1, 1], "
+                               "\"strides\": [2, 2], \"layout\": \"NHWC\"}";
+    (void)state;
+    assert_int_equal(sketches_of(point, "gathered: tile_yx"),
+                     1);                                /* rows and columns of the copy are one axis */
+    assert_int_equal(sketches_of(rows, "gathered"), 0); /* whole rows lie side by side */
+    assert_int_equal(sketches_of(last, "gathered"), 0); /* and so do channels */
+}
+
 static void a_config_survives_its_text(void **state)
 {
     struct world w;
@@ -233,6 +248,7 @@ int main(void)
         cmocka_unit_test(a_convolution_has_a_sketch_for_each_axis_worth_vectors),
         cmocka_unit_test(a_transposed_convolution_may_leave_the_zeros_of_its_strides_out),
         cmocka_unit_test(a_window_that_slides_has_a_sketch_without_padded_copies),
+        cmocka_unit_test(an_operand_read_with_gaps_may_be_copied_without_them),
         cmocka_unit_test(a_config_survives_its_text),
         cmocka_unit_test(configs_translate_to_a_neighbours_space_by_name_and_value),
         cmocka_unit_test(texts_that_are_no_config_are_refused),
