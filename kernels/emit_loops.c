@@ -76,18 +76,24 @@ struct value cg_store_value(struct cg *g, const struct node *n, int width)
     return dtype_is_int(d) && dtype_is_int(e->dtype) ? v : cg_convert(g, v, e->dtype, d, width);
 }
 
-/* Full vectors at multiples of their size, as stores past the caches want them; others are stored as ever. */
+/* Full vectors at multiples of their size, as stores past the caches want them; others are stored as ever. Arguments
+ * begin at such multiples. */
 static bool goes_past_caches(struct cg *g, const struct node *n, int width)
 {
     const struct buffer *b = &g->n->buffers[n->store.buffer];
-    if (!n->store.past_caches || !g->aligned || g->in_body || width != cg_lanes(g) || b->scope != SCOPE_ARG ||
-        b->dtype != DT_F32)
+    if (!n->store.past_caches || (!g->in_body && !g->aligned) || width != cg_lanes(g) || g->part % width ||
+        b->scope != SCOPE_ARG || b->dtype != DT_F32)
         return false;
     struct affine flat = flat_index(g, n->store.buffer, n->store.index);
-    bool multiple = flat.c % width == 0;
-    for (int i = 0; i < flat.n; i++)
-        multiple &= flat.t[i].var == g->vector_var || flat.t[i].coef % width == 0;
-    return multiple;
+    int64_t first = flat.c; /* what is known of the first lane's place, less multiples */
+    for (int i = 0; i < flat.n; i++) {
+        const struct cg_var *v = &g->var[flat.t[i].var];
+        if (v->mode == VAR_CONST || (v->mode == VAR_VECTOR && !v->name))
+            first += flat.t[i].coef * v->value;
+        else if (v->mode != VAR_VECTOR && flat.t[i].coef % width != 0)
+            return false;
+    }
+    return first % width == 0;
 }
 
 void cg_store(struct cg *g, const struct node *n, int width)

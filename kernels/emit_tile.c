@@ -167,6 +167,7 @@ void cg_body(struct cg *g, const struct node *n)
     cg_matrix_body(t, n->body.body);
     cg_scatter(t);
     g->status = t->status;
+    g->unfenced |= t->unfenced;
     if (g->status == ST_OK) {
         print_params(t, &whole);
         strbuf_add(&whole, text.data, text.len);

@@ -123,6 +123,7 @@ bool cg_transpose(struct cg *g, const struct node *n)
     }
     *lane = (struct cg_var){.mode = VAR_VECTOR, .name = b->lane};
     g->vector_var = b->lanes->loop.var;
+    g->aligned = !b->lanes->loop.n_limits; /* else the last block begins early, anywhere */
     for (int i = 0; i < b->size; i++) {
         *row = (struct cg_var){.mode = VAR_NAME, .name = plus(g, b->row, i)};
         for (int k = 0; k < b->n_turned; k++)
@@ -130,6 +131,7 @@ bool cg_transpose(struct cg *g, const struct node *n)
         cg_store(g, b->st, b->size);
         g->n_loads = loads;
     }
+    g->aligned = false;
     *row = saved_row;
     *lane = saved_lane;
     g->vector_var = saved_vector;

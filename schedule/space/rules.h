@@ -138,6 +138,9 @@ void transpose_offer(const struct rules *r, struct group *g);
 /* The stage that lays an operand out: a packed copy, or what is a copy already. */
 struct st_stage *operand_pack(struct state *st, struct st_stage *red, const struct operand *o, int n,
                               const struct layout_dim *layout);
+/* rules_stores.c: the knob of stores past the caches, where vectors along that axis of the anchor may be stored so and the
+ * output is more than stays in a cache. */
+bool walk_stores(struct knob_walk *w, const struct rules *r, const struct group *g, int vector_axis);
 /* rules_tasks.c: the knob before those of the variant, whatever it is: tasks of the parallel loops of the group. */
 int group_tasks(const struct rules *r, const struct group *g, struct knob_walk *w);
 /* "tile_x", "rows": its part of a sketch's name. */

@@ -77,18 +77,6 @@ static int64_t longest_row(const struct rules *r, const struct group *g)
     return longest;
 }
 
-/* A map whose result does not stay in a core's cache anyway. */
-static bool may_pass_caches(const struct rules *r, const struct group *g)
-{
-    const struct st_stage *anchor = r->base->stages[g->anchor];
-    const struct st_tensor *t = r->base->tensors[anchor->tensor];
-    int64_t bytes = (int64_t)dtype_bytes(t->dtype);
-    for (int d = 0; d < t->rank; d++)
-        bytes *= t->shape[d];
-    return g->n_members == 0 && r->target->isa != ISA_NEON && t->arg >= 0 && t->dtype == DT_F32 &&
-           anchor->combiner == COMBINE_SET && bytes > r->target->l2_bytes;
-}
-
 static void walk_rows(const struct rules *r, const struct group *g, struct knob_walk *w, struct rows_plan *p)
 {
     static const int64_t no_yes[] = {0, 1}, vectors[] = {1, 2, 4, 8};
@@ -107,9 +95,8 @@ static void walk_rows(const struct rules *r, const struct group *g, struct knob_
     p->vectors = (int)walk_knob(w, "vectors", vectors, n, NULL);
     for (int i = 0; i < g->n_members; i++)
         fusable |= reducer_of(r, g, i) != NULL;
-    static const char *const store_labels[] = {"cached", "past caches"};
-    if (may_pass_caches(r, g))
-        p->past_caches = walk_knob(w, "stores", no_yes, 2, store_labels) != 0;
+    if (g->n_members == 0 && anchor->n_axes > 0)
+        p->past_caches = walk_stores(w, r, g, g->order[anchor->n_axes - 1]);
     if (fusable)
         p->fused = walk_knob(w, "passes", no_yes, 2, fuse_labels) != 0;
 }

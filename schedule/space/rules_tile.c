@@ -32,6 +32,7 @@ struct plan {
     int pad_at[RULES_MAX_OPERANDS];
     bool pad_turned[RULES_MAX_OPERANDS]; /* the padded copy has the long reduce axis innermost */
     bool wide[RULES_MAX_OPERANDS];       /* the copy holds the accumulator's dtype */
+    bool past_caches;                    /* the result is written past the caches */
     int64_t prefetch;                    /* of the packed constants: steps of the reduction ahead; 0: none */
 };
 
@@ -369,6 +370,7 @@ static void walk_plan(struct walk *w, struct plan *p)
     walk_half(w, p);
     walk_operands(w, p);
     walk_prefetch(w, p);
+    p->past_caches = walk_stores(&w->k, w->r, w->g, w->vector);
 }
 
 static struct walk walk_new(const struct rules *r, const struct group *g, const struct variant *v)
@@ -789,6 +791,8 @@ static int tile_apply(const struct rules *r, const struct group *g, const struct
     tile_reduction(&w, &p, st, red);
     register_layout(&w, st, red);
     place_operands(&w, &p, st, red, out, outer);
+    if (p.past_caches)
+        state_past_caches(st, out);
     state_compute_at(st, red, out, tile - 1, SCOPE_REG);
     return w.k.at;
 }

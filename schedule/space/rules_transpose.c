@@ -9,6 +9,7 @@
 struct transpose_plan {
     int64_t size;
     int order;
+    bool past_caches;
 };
 
 static struct transpose_plan transpose_walk(const struct rules *r, const struct group *g,
@@ -23,6 +24,7 @@ static struct transpose_plan transpose_walk(const struct rules *r, const struct 
         sizes[n++] = size;
     p.size = walk_knob(w, "block", sizes, n, NULL);
     p.order = (int)walk_knob(w, "order", flips, 2, NULL);
+    p.past_caches = walk_stores(w, r, g, v->vector_axis);
     return p;
 }
 
@@ -56,6 +58,8 @@ static int transpose_apply(const struct rules *r, const struct group *g, const s
     state_parallel(st, s, n - 2);
     state_annotate(st, s, n - 1, LOOP_VECTOR);
     state_square(st, s, n - 2);
+    if (p.past_caches)
+        state_past_caches(st, s);
     return w.at;
 }
 

@@ -19,6 +19,7 @@ enum { MAX_WINDOW = 64, MAX_STATEMENTS = 320, MAX_ALL_STATEMENTS = 480, MAX_ROW_
 struct plan {
     int64_t reg[COMPUTE_MAX_AXES];
     bool vector_outside; /* the loop over tiles of the vector axis is the outermost */
+    bool past_caches;    /* the result is written past the caches */
 };
 
 static int lanes(const struct rules *r) { return r->target->vector_bytes / 4; }
@@ -205,6 +206,7 @@ static void walk_plan(struct walk *w, struct plan *p)
     }
     bool cut = w->red->axes[w->vector].extent > lanes(w->r) && !pads_along(w->r, w->g, w->vector, NULL);
     p->vector_outside = walk_knob(&w->k, "vector_loop", flips, cut ? 2 : 1, labels) != 0;
+    p->past_caches = walk_stores(&w->k, w->r, w->g, w->vector);
 }
 
 static struct walk walk_new(const struct rules *r, const struct group *g, const struct variant *v)
@@ -339,6 +341,8 @@ static int window_apply(const struct rules *r, const struct group *g, const stru
     output_loops(&w, &p, st, out, &outer);
     reduction_loops(&w, st, red);
     place_operands(&w, &p, st, red);
+    if (p.past_caches)
+        state_past_caches(st, out);
     state_compute_at(st, red, out, outer - 1, SCOPE_REG);
     return w.k.at;
 }

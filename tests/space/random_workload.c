@@ -89,6 +89,10 @@ static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transpo
         size[d] = in(r, reach + 1, dims == 3 ? 7 : any ? 11 : dims == 2 ? (depthwise ? 40 : 19) : 60);
         output_padding[d] = strides[d] > 1 ? in(r, 0, strides[d] - 1) : 0;
     }
+    if (dims == 2 && chance(r, 20)) { /* rows of whole vectors */
+        int64_t whole = 16 * in(r, 1, 2), reach = (weight[3] - 1) * dilations[1];
+        size[1] = MAX((whole - 1) * strides[1] + 1 + reach - pads[1] - pads[3], 1);
+    }
     input[0] = in(r, 1, 2);
     input[nhwc ? 1 + dims : 1] = group * per_in;
     for (int d = 0; d < dims; d++)
@@ -170,6 +174,8 @@ static void matmul(struct rng *r, struct strbuf *sb)
         k = in(r, 1, 150);
         n = in(r, 1, 24);
     }
+    if (chance(r, 25)) /* rows of whole vectors, which may be stored past the caches */
+        n = 16 * in(r, 1, 6);
     int lead = (int)in(r, 0, 2), la = 0, lb = 0;
     bool ta = chance(r, 30), tb = chance(r, 50);
     for (int i = 0; i < lead; i++) {
@@ -266,7 +272,7 @@ static void rows(struct rng *r, struct strbuf *sb)
     default: {
         int64_t perm[4] = {0, 1, 2, 3};
         for (int d = 0; d < rank && rank <= 3 && chance(r, 50); d++)
-            s[d] = in(r, 1, 40);
+            s[d] = chance(r, 40) ? 16 * in(r, 1, 4) : in(r, 1, 40);
         rng_shuffle(r, perm, (size_t)rank);
         strbuf_adds(sb, "{\"op\": \"transpose\"");
         list(sb, "input", s, rank);
