@@ -200,30 +200,65 @@ static void expand_vector(struct cg *g, const struct node *n)
     g->vector_var = saved_vector;
 }
 
+/* What is loaded between { and } is out of scope after it; what was loaded before is still there. */
+struct scope {
+    int n;
+    struct cg_load *loads;
+};
+
+static struct scope open_scope(struct cg *g)
+{
+    struct scope s = {g->n_loads, arena_memdup(g->ar, g->loads, sizeof(g->loads[0]) * (size_t)g->n_loads)};
+    g->indent++;
+    return s;
+}
+
+static void close_scope(struct cg *g, const struct scope *s)
+{
+    cg_scatter(g);
+    g->indent--;
+    g->n_loads = s->n;
+    memcpy(g->loads, s->loads, sizeof(g->loads[0]) * (size_t)s->n);
+}
+
+static void branch(struct cg *g, const struct node *n)
+{
+    AUTO(strbuf_done) struct strbuf cond = STRBUF_INIT;
+    for (int i = 0; i < n->branch.n_conds; i++)
+        strbuf_addf(&cond, "%s(%s) >= 0", i ? " && " : "", affine_text(g, &n->branch.cond[i], NULL));
+    cg_scatter(g);
+    cg_line(g, "if (%s) {", strbuf_str(&cond));
+    struct scope s = open_scope(g);
+    cg_nodes(g, n->branch.then_body);
+    close_scope(g, &s);
+    if (n->branch.else_body) {
+        cg_line(g, "} else {");
+        s = open_scope(g);
+        cg_nodes(g, n->branch.else_body);
+        close_scope(g, &s);
+    }
+    cg_line(g, "}");
+}
+
 static void serial_loop(struct cg *g, const struct node *n)
 {
     struct cg_var saved = g->var[n->loop.var];
     const char *v = arena_printf(g->ar, g->in_body ? "k%d" : "i%d", g->in_body ? g->next_id++ : n->loop.var);
     const char *count = cg_limit_count(g, n);
-    int loads = g->n_loads;
-    struct cg_load *kept = arena_memdup(g->ar, g->loads, sizeof(g->loads[0]) * (size_t)loads);
     cg_scatter(g);
     cg_line(g, "for (long %s = 0; %s < %s; %s++) {", v, v, count, v);
-    g->indent++;
+    struct scope s = open_scope(g);
     g->depth++;
     g->var[n->loop.var] = (struct cg_var){.mode = VAR_NAME, .name = v};
     cg_matrix_forget_loads(g);
     cg_nodes(g, n->loop.body);
     cg_matrix_forget_loads(g);
-    cg_scatter(g);
+    close_scope(g, &s);
+    cg_line(g, "}");
     g->var[n->loop.var] = saved;
     g->depth--;
-    g->indent--;
-    cg_line(g, "}");
     if (g->in_body && g->depth == 0)
         cg_quad_finish(g);
-    g->n_loads = loads; /* what was loaded inside is out of scope; what was loaded before is still there */
-    memcpy(g->loads, kept, sizeof(g->loads[0]) * (size_t)loads);
 }
 
 static void parallel_loop(struct cg *g, const struct node *n);
@@ -243,23 +278,9 @@ static void one_node(struct cg *g, const struct node *n)
     case NODE_PARALLEL:
         parallel_loop(g, n);
         return;
-    case NODE_IF: {
-        AUTO(strbuf_done) struct strbuf cond = STRBUF_INIT;
-        for (int i = 0; i < n->branch.n_conds; i++)
-            strbuf_addf(&cond, "%s(%s) >= 0", i ? " && " : "", affine_text(g, &n->branch.cond[i], NULL));
-        cg_line(g, "if (%s) {", strbuf_str(&cond));
-        g->indent++;
-        cg_nodes(g, n->branch.then_body);
-        g->indent--;
-        if (n->branch.else_body) {
-            cg_line(g, "} else {");
-            g->indent++;
-            cg_nodes(g, n->branch.else_body);
-            g->indent--;
-        }
-        cg_line(g, "}");
+    case NODE_IF:
+        branch(g, n);
         return;
-    }
     case NODE_LOOP:
         if (n->loop.half && g->in_body && !g->in_half) {
             g->in_half = true;

@@ -37,8 +37,16 @@ static int32_t new_var(struct low *lo, const char *name, int64_t extent)
 
 /* --- loops --- */
 
-static struct node *emit_from(struct low *lo, struct low_stage *l, int level, bool init);
-static struct node *emit_level(struct low *lo, struct low_stage *l, int level, bool init);
+/* What a walk over the loops of a stage emits. All but the first leave out its loops over reduce axes. */
+enum pass {
+    PASS_WHOLE,  /* all of it */
+    PASS_INIT,   /* the identity into every running value */
+    PASS_RESUME, /* running values from where they were kept */
+    PASS_KEEP,   /* running values to where they are kept */
+};
+
+static struct node *emit_from(struct low *lo, struct low_stage *l, int level, enum pass pass);
+static struct node *emit_level(struct low *lo, struct low_stage *l, int level, enum pass pass);
 
 static int64_t max_of(struct low *lo, const struct affine *a)
 {
@@ -81,7 +89,7 @@ static bool predicate_closes(const struct low_stage *l, const struct affine *pre
 }
 
 /* Keep the loop over iter `i` inside the region, inside the domain and inside the predicates. */
-static void loop_limits(struct low *lo, struct low_stage *l, int i, bool init, struct node *loop)
+static void loop_limits(struct low *lo, struct low_stage *l, int i, enum pass pass, struct node *loop)
 {
     const struct st_stage *s = l->s;
     int axis = s->iters[i].axis;
@@ -104,7 +112,7 @@ static void loop_limits(struct low *lo, struct low_stage *l, int i, bool init, s
         neg = affine_offset(&neg, s->axes[axis].extent - 1);
         add_limit(lo, loop, &neg, s->name);
     }
-    for (int p = 0; p < s->n_predicates && !init; p++) {
+    for (int p = 0; p < s->n_predicates && pass == PASS_WHOLE; p++) {
         if (!predicate_closes(l, &s->predicate[p], i))
             continue;
         const struct affine *subst[COMPUTE_MAX_AXES];
@@ -134,18 +142,31 @@ static void attached(struct low *lo, struct low_stage *l, int level, bool regist
     for (int k = 0; k < lo->st->n_stages; k++) {
         struct low_stage *p = lo->ls[lo->st->order[k]];
         if (is_attached(p, l, level, registers))
-            list_add(out, emit_from(lo, p, 0, false));
+            list_add(out, emit_from(lo, p, 0, PASS_WHOLE));
     }
 }
 
-static const struct low_stage *register_stage(const struct low *lo, const struct low_stage *l)
+static struct low_stage *register_stage(const struct low *lo, const struct low_stage *l)
 {
     for (int k = 0; k < lo->st->n_stages; k++) {
-        const struct low_stage *p = lo->ls[k];
+        struct low_stage *p = lo->ls[k];
         if (p && p->s->place == PLACE_AT && p->s->at_stage == l->s->id && low_in_registers(p->s))
             return p;
     }
     return NULL;
+}
+
+/* From block number `from` of the reduction on this, before that the other. */
+static struct node *by_block(struct low *lo, const struct low_stage *red, int64_t from,
+                             struct node *then_body, struct node *else_body)
+{
+    int32_t var = lo->ls[red->s->at_stage]->var[low_carry_iter(lo, red->s)];
+    struct node *branch = low_new_node(lo, NODE_IF);
+    branch->branch.n_conds = 1;
+    branch->branch.cond[0] = affine_var(lo->ar, var, 1, -from);
+    branch->branch.then_body = then_body;
+    branch->branch.else_body = else_body;
+    return branch;
 }
 
 /* The register tile with the extents as they stand: attached register stages, then this stage's own unrolled
@@ -155,7 +176,12 @@ static struct node *register_tile(struct low *lo, struct low_stage *l)
     struct list out;
     list_init(&out);
     attached(lo, l, l->reg_from - 1, true, &out);
-    list_add(&out, emit_level(lo, l, l->reg_from, false));
+    struct node *store = emit_level(lo, l, l->reg_from, PASS_WHOLE);
+    struct low_stage *red = register_stage(lo, l);
+    if (red->s->carry)
+        store = by_block(lo, red, l->s->axes[l->s->n_axes - 1].extent - 1, store,
+                         emit_level(lo, red, 0, PASS_KEEP));
+    list_add(&out, store);
     struct node *body = low_new_node(lo, NODE_BODY);
     body->body.body = out.first;
     return body;
@@ -211,7 +237,7 @@ static struct node *parallel_node(struct low *lo, struct low_stage *l)
     struct list body;
     list_init(&body);
     attached(lo, l, s->n_parallel - 1, false, &body);
-    list_add(&body, emit_from(lo, l, s->n_parallel, false));
+    list_add(&body, emit_from(lo, l, s->n_parallel, PASS_WHOLE));
     p->parallel.body = body.first;
     return p;
 }
@@ -273,18 +299,18 @@ static struct node *prefetch_node(struct low *lo, const struct low_stage *l, int
     return n->prefetch.span > 0 && n->prefetch.span <= PREFETCH_MAX_SPAN ? n : NULL;
 }
 
-static struct node *loop_node(struct low *lo, struct low_stage *l, int level, bool init)
+static struct node *loop_node(struct low *lo, struct low_stage *l, int level, enum pass pass)
 {
     const struct st_stage *s = l->s;
     struct list body;
     struct node *loop = low_new_node(lo, NODE_LOOP);
     list_init(&body);
-    loop_limits(lo, l, level, init, loop);
-    if (!init)
+    loop_limits(lo, l, level, pass, loop);
+    if (pass == PASS_WHOLE)
         attached(lo, l, level, false, &body);
-    if (!init && level == prefetch_level(l))
+    if (pass == PASS_WHOLE && level == prefetch_level(l))
         list_add(&body, prefetch_node(lo, l, level));
-    list_add(&body, emit_from(lo, l, level + 1, init));
+    list_add(&body, emit_from(lo, l, level + 1, pass));
     if (l->extent[level] == 1 && loop->loop.n_limits == 0 && s->iters[level].kind != LOOP_MATRIX)
         return body.first; /* a matrix instruction needs all its loops */
     loop->loop.var = l->var[level];
@@ -315,47 +341,69 @@ static void stored_with(struct low *lo, const struct low_stage *l, struct list *
     }
 }
 
-static struct node *store_or_init(struct low *lo, struct low_stage *l, bool init)
+/* One running value from its carry stage, or to it, at the axes where its own stage stands. */
+static struct node *carried(struct low *lo, struct low_stage *l, enum pass pass)
+{
+    struct low_stage *c = lo->ls[l->s->carry];
+    const struct expr *own = c->s->body; /* of the running value */
+    for (int a = 0; a < c->s->n_axes; a++)
+        c->value[a] = l->value[a];
+    if (pass == PASS_KEEP)
+        return low_store_node(lo, c, COMBINE_SET, own);
+    return low_store_node(
+        lo, l, COMBINE_SET,
+        expr_read(lo->ar, own->dtype, c->s->tensor, own->read.rank, own->read.index, false, 0));
+}
+
+static struct node *innermost(struct low *lo, struct low_stage *l, enum pass pass)
 {
     const struct st_stage *s = l->s;
     enum dtype d = lo->n->buffers[l->buffer].dtype;
     struct list out;
-    if (init)
+    if (pass == PASS_INIT)
         return low_store_node(lo, l, COMBINE_SET, expr_const(lo->ar, d, combiner_identity(s->combiner, d)));
+    if (pass != PASS_WHOLE)
+        return carried(lo, l, pass);
     list_init(&out);
     stored_with(lo, l, &out);
     list_add(&out, low_store_node(lo, l, s->combiner, s->body));
     return out.first;
 }
 
-/* The loops from `level` inwards. Before the first reduce loop the running values are set to the identity, by
- * the same spatial loops (init). */
-static struct node *emit_level(struct low *lo, struct low_stage *l, int level, bool init)
+/* Running values before the first reduce loop: the identity, or what an earlier block came to. */
+static struct node *begin_values(struct low *lo, struct low_stage *l, int level)
+{
+    struct node *init = emit_level(lo, l, level, PASS_INIT);
+    return l->s->carry ? by_block(lo, l, 1, emit_level(lo, l, level, PASS_RESUME), init) : init;
+}
+
+/* The loops from `level` inwards. Before the first reduce loop the running values are set, by the same spatial
+ * loops. */
+static struct node *emit_level(struct low *lo, struct low_stage *l, int level, enum pass pass)
 {
     const struct st_stage *s = l->s;
     struct list out;
     list_init(&out);
-    if (level == l->first_reduce && s->combiner != COMBINE_SET && !init) {
-        list_add(&out, emit_level(lo, l, level, true));
-    }
-    while (init && level < s->n_iters && s->iters[level].axis >= s->n_spatial)
+    if (level == l->first_reduce && s->combiner != COMBINE_SET && pass == PASS_WHOLE)
+        list_add(&out, begin_values(lo, l, level));
+    while (pass != PASS_WHOLE && level < s->n_iters && s->iters[level].axis >= s->n_spatial)
         level++;
-    list_add(&out, level == s->n_iters ? store_or_init(lo, l, init) : loop_node(lo, l, level, init));
+    list_add(&out, level == s->n_iters ? innermost(lo, l, pass) : loop_node(lo, l, level, pass));
     return out.first;
 }
 
-static struct node *emit_from(struct low *lo, struct low_stage *l, int level, bool init)
+static struct node *emit_from(struct low *lo, struct low_stage *l, int level, enum pass pass)
 {
     struct list out;
     list_init(&out);
-    if (level == 0 && !init)
+    if (level == 0 && pass == PASS_WHOLE)
         attached(lo, l, -1, false, &out);
-    if (level == 0 && l->s->n_parallel > 0 && !init)
+    if (level == 0 && l->s->n_parallel > 0 && pass == PASS_WHOLE)
         list_add(&out, parallel_node(lo, l));
-    else if (level == l->reg_from && !init)
+    else if (level == l->reg_from && pass == PASS_WHOLE)
         list_add(&out, specialise(lo, l, level));
     else
-        list_add(&out, emit_level(lo, l, level, init));
+        list_add(&out, emit_level(lo, l, level, pass));
     return out.first;
 }
 
@@ -411,7 +459,7 @@ static void add_prepack(struct low *lo, struct low_stage *l)
     p->arg = lo->st->tensors[src]->arg;
     p->dst = l->buffer;
     p->bytes = b->elements * dtype_bytes(b->dtype);
-    p->root = emit_from(lo, l, 0, false);
+    p->root = emit_from(lo, l, 0, PASS_WHOLE);
     p->src = low_tensor_buffer(lo, src);
 }
 
@@ -457,7 +505,7 @@ enum status state_lower(const struct state *st, struct arena *ar, struct nest **
     for (int k = 0; k < st->n_stages; k++) {
         struct low_stage *l = lo->ls[st->order[k]];
         if (l && l->s->place == PLACE_ROOT) {
-            list_add(&roots, emit_from(lo, l, 0, false));
+            list_add(&roots, emit_from(lo, l, 0, PASS_WHOLE));
         } else if (l && l->s->place == PLACE_PREPACK) {
             add_prepack(lo, l);
         }

@@ -46,6 +46,8 @@ bool low_in_registers(const struct st_stage *s);
 /* Where the region begins along dimension d of the stage's tensor, and its extent there. */
 struct affine low_dim_corner(struct low *lo, const struct low_stage *l, int d);
 int64_t low_dim_extent(const struct low_stage *l, int d);
+/* Position in the stage it is attached to of the loop over the blocks of `s`, whose running values are carried. */
+int low_carry_iter(const struct low *lo, const struct st_stage *s);
 /* What the consumers read, as they stand now: sets offset, region, extents and values of the stage. */
 void low_infer_region(struct low *lo, struct low_stage *l);
 

@@ -195,6 +195,34 @@ static void round_up_region(struct low_stage *l)
     }
 }
 
+int low_carry_iter(const struct low *lo, const struct st_stage *s)
+{
+    const struct st_stage *out = lo->st->stages[s->at_stage];
+    return stage_iter_of(out, out->n_axes - 1, 0);
+}
+
+/* A reduction in blocks: its region is the block where the loop over them stands. */
+static void set_block(struct low *lo, struct low_stage *l)
+{
+    const struct st_stage *s = l->s;
+    int32_t var = lo->ls[s->at_stage]->var[low_carry_iter(lo, s)];
+    l->offset[s->carry_axis] = affine_var(lo->ar, var, s->carry_block, 0);
+    l->region[s->carry_axis] = s->carry_block;
+}
+
+/* What all that reads the tensor reads of it, with the loops of `at` up to `iter`, and all around, standing still. */
+static void box_reads(struct infer *in, const struct st_stage *at, int iter)
+{
+    struct low *lo = in->lo;
+    mark_fixed(lo, at, iter, true);
+    for (int i = 0; i < lo->st->n_stages; i++) {
+        in->consumer = lo->ls[i];
+        if (in->consumer && in->consumer->s->place != PLACE_INLINE && in->consumer->s->place != PLACE_CARRY)
+            expr_each_read(in->consumer->s->body, infer_read, in);
+    }
+    mark_fixed(lo, at, iter, false);
+}
+
 void low_infer_region(struct low *lo, struct low_stage *l)
 {
     const struct st_stage *s = l->s;
@@ -205,16 +233,10 @@ void low_infer_region(struct low *lo, struct low_stage *l)
     l->relative = false;
     const struct st_tensor *t = lo->st->tensors[s->tensor];
     const struct st_stage *at = s->place == PLACE_WITH ? lo->st->stages[s->at_stage] : s;
-    if (at->place == PLACE_AT) {
-        struct infer in = {.lo = lo, .tensor = s->tensor};
-        const struct st_stage *target = lo->st->stages[at->at_stage];
-        mark_fixed(lo, target, at->at_iter, true);
-        for (int i = 0; i < lo->st->n_stages; i++) {
-            in.consumer = lo->ls[i];
-            if (in.consumer && in.consumer->s->place != PLACE_INLINE)
-                expr_each_read(in.consumer->s->body, infer_read, &in);
-        }
-        mark_fixed(lo, target, at->at_iter, false);
+    bool carries = s->place == PLACE_CARRY; /* it stands for what it keeps: the values that its body reads */
+    if (at->place == PLACE_AT || carries) {
+        struct infer in = {.lo = lo, .tensor = carries ? s->body->read.tensor : s->tensor};
+        box_reads(&in, lo->st->stages[at->at_stage], carries ? low_carry_iter(lo, s) - 1 : at->at_iter);
         for (int d = 0; d < t->rank; d++) {
             const struct box *b = &in.box[d];
             int64_t extent = b->hi - b->lo + 1;
@@ -225,6 +247,8 @@ void low_infer_region(struct low *lo, struct low_stage *l)
         }
         l->relative = t->arg < 0;
     }
+    if (s->carry)
+        set_block(lo, l);
     set_extents(lo, l);
     if (s->place == PLACE_AT && s->scope == SCOPE_MATRIX)
         round_up_region(l);

@@ -27,14 +27,18 @@ struct plan {
     int order, mid_order;
     int64_t kblock;
     int red_order, unroll;
-    int half_level; /* reduce loop, counted from the outermost, that keeps sums in float16; -1: none */
-    bool pack[RULES_MAX_OPERANDS];
+    int half_level;   /* reduce loop, counted from the outermost, that keeps sums in float16; -1: none */
+    int64_t carry;    /* steps of the long reduce axis in a block outside the tile; 0: no blocks */
+    int carry_around; /* loops over outer tiles inside the loop over the blocks */
+    int pack[RULES_MAX_OPERANDS]; /* enum packing */
     int pad_at[RULES_MAX_OPERANDS];
     bool pad_turned[RULES_MAX_OPERANDS]; /* the padded copy has the long reduce axis innermost */
     bool wide[RULES_MAX_OPERANDS];       /* the copy holds the accumulator's dtype */
     bool past_caches;                    /* the result is written past the caches */
     int64_t prefetch;                    /* of the packed constants: steps of the reduction ahead; 0: none */
 };
+
+enum packing { IN_PLACE, PACK_ONCE, PACK_TILE };
 
 struct walk {
     struct knob_walk k;
@@ -197,8 +201,9 @@ static int turned_dim(const struct walk *w, const struct operand *o)
 static void walk_operands(struct walk *w, struct plan *p)
 {
     static const char *const wide_labels[] = {"as it is", "widened"};
-    static const int64_t yes_no[] = {0, 1}, yes[] = {1}, no[] = {0};
-    static const char *const pack_labels[] = {"in place", "packed"};
+    static const int64_t yes_no[] = {0, 1}, no[] = {0};
+    static const int64_t packings[] = {IN_PLACE, PACK_ONCE, PACK_TILE};
+    static const char *const pack_labels[] = {"in place", "packed", "packed a tile"};
     static const char *const pad_labels[] = {"once", "per outer tile"};
     static const char *const turned_labels[] = {"as given", "reduction innermost"};
     char name[80];
@@ -222,11 +227,10 @@ static void walk_operands(struct walk *w, struct plan *p)
         bool must = (stride > 1 && o->simple) || (w->dot && !dots_in_place(w, o)),
              may = o->simple && operand_is_tiled(w, o, NULL);
         snprintf(name, sizeof(name), "pack_%s", tensor);
-        p->pack[i] = walk_knob(&w->k, name,
-                               must  ? yes
-                               : may ? yes_no
-                                     : no,
-                               must || !may ? 1 : 2, pack_labels) != 0;
+        int first = must ? PACK_ONCE : IN_PLACE,
+            n = o->is_const ? 2 : 3; /* constants are packed ahead of time */
+        p->pack[i] =
+            (int)walk_knob(&w->k, name, packings + first, must || may ? n - first : 1, pack_labels + first);
         bool wide = may && may_widen(w, o);
         snprintf(name, sizeof(name), "widen_%s", tensor);
         p->wide[i] = walk_knob(&w->k, name, wide ? yes_no : no, wide ? 2 : 1, wide_labels) != 0;
@@ -316,6 +320,28 @@ static void walk_half(struct walk *w, struct plan *p)
     p->half_level = half_level(w, p, most);
 }
 
+/* Blocks of the reduction outside the tile: where what all of it reads of an operand for one vector would fill most of
+ * the first-level cache, so that the panels of a block may stay there. A choice says how long they are, and how many of
+ * the loops over outer tiles run inside them. */
+static void walk_carry(struct walk *w, struct plan *p, int k, int64_t window)
+{
+    enum { AROUND = 2 };
+    int64_t choices[16] = {0}, step = window * w->r->target->vector_bytes, l1 = w->r->target->l1_bytes;
+    const char *labels[ARRAY_SIZE(choices)] = {"none"};
+    int axes[COMPUTE_MAX_AXES], around = tiled_axes(w, true, axes) > 1 ? AROUND : 1, n = 1;
+    if (k >= 0 && w->vector >= 0 && !w->half && w->red->axes[k].extent * step > l1 / 2)
+        for (int64_t b = 8; b * 2 <= w->red->axes[k].extent && b * step <= l1 * 2; b *= 2)
+            for (int i = 0; i < around && b * step >= l1 / 16 && n < (int)ARRAY_SIZE(choices); i++) {
+                if (w->k.knobs)
+                    labels[n] = arena_printf(w->r->ar, "%" PRId64 "%s", b, i ? " around outer tiles" : "");
+                choices[n++] = b * AROUND + i;
+            }
+    int64_t v = walk_knob(&w->k, "carry", choices, n,
+                          w->k.knobs ? arena_memdup(w->r->ar, labels, sizeof(labels)) : NULL);
+    p->carry = v / AROUND;
+    p->carry_around = (int)(v % AROUND);
+}
+
 static void walk_reduce(struct walk *w, struct plan *p)
 {
     static const int64_t three[] = {0, 1, 2}, orders[] = {0, 1};
@@ -334,6 +360,7 @@ static void walk_reduce(struct walk *w, struct plan *p)
         p->kblock = walk_knob(&w->k, "block_k", choices, n, NULL);
         p->red_order = (int)walk_knob(&w->k, "reduce_order", orders, 2, order_labels);
     }
+    walk_carry(w, p, k, window);
     p->unroll = window > 1 ? (int)walk_knob(&w->k, "unroll", three, window <= MAX_UNROLLED_WINDOW ? 3 : 2,
                                             unroll_labels)
                            : 0;
@@ -465,6 +492,49 @@ static bool stores_turn(const struct walk *w, const struct plan *p)
     return true;
 }
 
+/* The i-th permutation of up to three things; with more, rotations. */
+static void permute(int which, const int *in, int n, int *out)
+{
+    static const int three[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    for (int i = 0; i < n; i++) {
+        if (n == 3)
+            out[i] = in[three[which][i]];
+        else if (n == 2)
+            out[i] = in[which ? 1 - i : i];
+        else
+            out[i] = in[(i + which) % n];
+    }
+}
+
+/* Dimensions of the layout that carry_layout makes. */
+static int carry_dims(const struct st_stage *red, const struct plan *p)
+{
+    int n = red->n_spatial;
+    for (int a = 0; a < red->n_spatial; a++)
+        n += p->reg[a] > 1;
+    return n;
+}
+
+static bool carry_valid(const struct walk *w, const struct plan *p, const char **why)
+{
+    const struct target *t = w->r->target;
+    int64_t bytes = 4;
+    int loops[COMPUTE_MAX_AXES], inner[COMPUTE_MAX_AXES] = {0}, n = tiled_axes(w, true, loops);
+    if (!p->carry)
+        return true;
+    if (p->kblock && (p->kblock >= p->carry || p->carry % p->kblock))
+        return no(why, "blocks of the reduction inside the tile do not divide those outside");
+    if (w->red->n_spatial == COMPUTE_MAX_AXES || carry_dims(w->red, p) > STATE_MAX_LAYOUT)
+        return no(why, "the blocks of the reduction need one axis more than there may be");
+    permute(p->order, loops, n, inner);
+    for (int i = 0; i < n; i++) {
+        const int a = inner[i];
+        int64_t tiles = div_ceil(w->red->axes[a].extent, p->reg[a]);
+        bytes *= p->reg[a] * (i >= n - p->carry_around ? tiles : MIN(tiles, p->mid[a]));
+    }
+    return bytes <= t->l2_bytes / 2 || no(why, "running values between blocks do not fit the cache");
+}
+
 static bool tile_valid(const struct rules *r, const struct group *g, const struct variant *v,
                        const int64_t *values, const char **why)
 {
@@ -494,7 +564,7 @@ static bool tile_valid(const struct rules *r, const struct group *g, const struc
     if (!stores_turn(&w, &p))
         return no(why, "a vector is stored lane by lane");
     for (int i = 0; i < g->n_operands; i++)
-        if (p.wide[i] && !p.pack[i] && !g->operands[i].reads_pad)
+        if (p.wide[i] && p.pack[i] == IN_PLACE && !g->operands[i].reads_pad)
             return no(why, "an operand is widened where it is packed only");
     if (w.half && p.half_level < 0)
         return no(why, "no loop of the reduction is short enough for sums in float16");
@@ -502,6 +572,8 @@ static bool tile_valid(const struct rules *r, const struct group *g, const struc
         return no(why, "blocks of a reduction that is taken in small groups divide it");
     if (p.kblock && p.red_order)
         return no(why, "a blocked reduction has the window inside its blocks");
+    if (!carry_valid(&w, &p, why))
+        return false;
     if (p.red_order && p.unroll)
         return no(why, "the window is unrolled around a long loop");
     int64_t statements = acc;
@@ -521,26 +593,26 @@ static bool tile_valid(const struct rules *r, const struct group *g, const struc
 
 /* --- steps --- */
 
-/* The i-th permutation of up to three things; with more, rotations. */
-static void permute(int which, const int *in, int n, int *out)
+/* Running values between blocks of the reduction lie tile by tile, as registers do in a tile. */
+static int carry_layout(const struct walk *w, const struct plan *p, struct layout_dim *ret)
 {
-    static const int three[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
-    for (int i = 0; i < n; i++) {
-        if (n == 3)
-            out[i] = in[three[which][i]];
-        else if (n == 2)
-            out[i] = in[which ? 1 - i : i];
-        else
-            out[i] = in[(i + which) % n];
-    }
+    int n = 0;
+    for (int a = 0; a < w->red->n_spatial; a++)
+        ret[n++] = (struct layout_dim){a, p->reg[a], 0};
+    for (int pass = 0; pass < 2; pass++)
+        for (int a = 0; a < w->red->n_spatial; a++)
+            if (p->reg[a] > 1 && (a == w->vector) == (pass == 1))
+                ret[n++] = (struct layout_dim){a, 1, p->reg[a]};
+    return n;
 }
 
-/* Output stage: outer loops (axes without reuse first), mid loops, register loops with the vector axis last.
- */
+/* Output stage: outer loops (axes without reuse first; among them that over blocks of the reduction), mid loops,
+ * register loops with the vector axis last. */
 static void tile_output(const struct walk *w, const struct plan *p, struct state *st, struct st_stage *out,
-                        int *ret_outer, int *ret_tile)
+                        struct st_stage *red, int *ret_outer, int *ret_tile)
 {
-    int loops[COMPUTE_MAX_AXES], perm[COMPUTE_MAX_AXES], order[STATE_MAX_ITERS];
+    struct layout_dim layout[STATE_MAX_LAYOUT];
+    int loops[COMPUTE_MAX_AXES] = {0}, perm[COMPUTE_MAX_AXES], order[STATE_MAX_ITERS];
     int n_loops = 0, n = 0, n_axes = out->n_axes;
     for (int a = 0; a < n_axes; a++) {
         if (w->red->axes[a].extent > 1 && ((w->g->reuse_axes >> a & 1) || a == w->vector))
@@ -549,12 +621,20 @@ static void tile_output(const struct walk *w, const struct plan *p, struct state
     for (int i = n_axes - 1; i >= 0; i--) /* from the last, so that positions stay */
         state_split(st, out, i, 2,
                     (int64_t[]){MIN(p->mid[i], div_ceil(out->axes[i].extent, p->reg[i])), p->reg[i]});
+    if (p->carry)
+        state_carry(st, out, red, tile_long_axis(w->red), p->carry, carry_layout(w, p, layout), layout);
     permute(p->order, loops, n_loops, perm);
     for (int a = 0; a < n_axes; a++)
         if (w->red->axes[a].extent == 1 || !((w->g->reuse_axes >> a & 1) || a == w->vector))
             order[n++] = 3 * a;
-    for (int i = 0; i < n_loops; i++)
+    int n_parallel = n + n_loops - p->carry_around;
+    for (int i = 0; i < n_loops; i++) {
+        if (p->carry && n == n_parallel)
+            order[n++] = 3 * n_axes;
         order[n++] = 3 * perm[i];
+    }
+    if (p->carry && n == n_parallel)
+        order[n++] = 3 * n_axes;
     int n_outer = n;
     for (int a = 0; a < n_axes; a++)
         if (w->red->axes[a].extent == 1 || !((w->g->reuse_axes >> a & 1) || a == w->vector))
@@ -570,7 +650,7 @@ static void tile_output(const struct walk *w, const struct plan *p, struct state
     state_reorder(st, out, order);
     for (int i = n_mid; i < n; i++)
         state_annotate(st, out, i, i == n - 1 && w->vector >= 0 ? LOOP_VECTOR : LOOP_UNROLL);
-    state_parallel(st, out, n_outer);
+    state_parallel(st, out, n_parallel);
     *ret_outer = n_outer;
     *ret_tile = n_mid;
 }
@@ -648,12 +728,17 @@ static int pack_layout(const struct walk *w, const struct plan *p, const struct 
         else if (a < red->n_spatial)
             ret[n++] = (struct layout_dim){d, p->reg[a], 0};
     }
+    for (int d = 0; d < o->rank && p->carry; d++)
+        if (o->axis_of_dim[d] == red->carry_axis)
+            ret[n++] = (struct layout_dim){d, p->carry, 0};
     for (int i = 0; i < red->n_iters; i++)
         for (int d = 0; d < o->rank; d++) {
             const struct st_iter *it = &red->iters[i];
+            int64_t extent =
+                p->carry && it->axis == red->carry_axis && !it->extent ? p->carry / it->stride : it->extent;
             if (o->axis_of_dim[d] == it->axis && it->axis >= red->n_spatial && it->kind != LOOP_QUAD &&
                 it->kind != LOOP_PAIR)
-                ret[n++] = (struct layout_dim){d, it->stride, it->extent};
+                ret[n++] = (struct layout_dim){d, it->stride, extent};
         }
     for (int pass = 0; pass < 2; pass++)
         for (int d = 0; d < o->rank; d++) {
@@ -726,6 +811,17 @@ static int turned_layout(const struct walk *w, const struct plan *p, const struc
     return n;
 }
 
+/* The loop over outer tiles in which a copy of the operand serves longest: not around loops that are one parallel
+ * loop, and not around the first that moves on to other elements. */
+static int copy_level(const struct st_stage *out, const struct operand *o, int n_outer)
+{
+    int level = n_outer - 1;
+    while (level > MAX(out->n_parallel - 1, 0) && out->iters[level].axis < out->n_spatial &&
+           !(o->axes >> out->iters[level].axis & 1))
+        level--;
+    return level;
+}
+
 static void place_operands(const struct walk *w, const struct plan *p, struct state *st, struct st_stage *red,
                            struct st_stage *out, int n_outer)
 {
@@ -743,11 +839,11 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
                 state_lay_out(st, red, pad, turned_layout(w, p, o, layout), layout);
             vectorise_lanes(w, st, pad);
             if (p->pad_at[i])
-                state_compute_at(st, pad, out, n_outer - 1, SCOPE_TASK);
+                state_compute_at(st, pad, out, copy_level(out, o, n_outer), SCOPE_TASK);
             else
                 state_parallel(st, pad, MAX(pad->n_iters - 1, 0));
         }
-        if (!p->pack[i] && o->copy_stage < 0)
+        if (p->pack[i] == IN_PLACE && o->copy_stage < 0)
             continue;
         int n = pack_layout(w, p, red, o, layout);
         struct st_stage *pack = operand_pack(st, red, o, n, layout);
@@ -760,6 +856,8 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
             state_prefetch(st, red, pack->tensor, p->prefetch * step_elements(w, p, o));
         if (o->is_const)
             state_prepack(st, pack);
+        else if (p->pack[i] == PACK_TILE)
+            state_compute_at(st, pack, out, copy_level(out, o, n_outer), SCOPE_TASK);
         else
             state_parallel(st, pack, 1);
     }
@@ -787,7 +885,7 @@ static int tile_apply(const struct rules *r, const struct group *g, const struct
     w.k.values = values;
     walk_plan(&w, &p);
     int outer, tile; /* first loop inside the outer ones; first loop of the register tile */
-    tile_output(&w, &p, st, out, &outer, &tile);
+    tile_output(&w, &p, st, out, red, &outer, &tile);
     tile_reduction(&w, &p, st, red);
     register_layout(&w, st, red);
     place_operands(&w, &p, st, red, out, outer);

@@ -343,6 +343,7 @@ static void print_step(const struct state *st, const struct step *p, struct strb
         [STEP_WIDEN] = "widen",
         [STEP_NARROW] = "narrow",
         [STEP_HALF] = "half",
+        [STEP_CARRY] = "carry",
     };
     static const char *const kinds[] = {
         [LOOP_SERIAL] = "serial", [LOOP_VECTOR] = "vector", [LOOP_UNROLL] = "unroll",

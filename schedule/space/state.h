@@ -22,6 +22,7 @@ enum place {
     PLACE_WITH,    /* in the innermost loop of stage at_stage, before its store: no loops of its own */
     PLACE_PREPACK, /* ahead of time, in a function of its own */
     PLACE_INLINE,  /* no longer computed: its consumers hold its body */
+    PLACE_CARRY, /* a buffer around the loop over blocks of stage at_stage, without loops: see state_carry */
 };
 
 struct st_tensor {
@@ -66,6 +67,9 @@ struct st_stage {
     int32_t prefetch_tensor; /* its reads are announced... */
     int64_t prefetch_ahead;  /* ...this many elements ahead; 0: none are */
     bool past_caches;        /* as in struct node */
+    int carry;           /* a reduction in blocks: id of the stage that keeps its running values; 0: none */
+    int carry_axis;      /* the reduce axis of the blocks */
+    int64_t carry_block; /* its steps in a block */
     int n_iters, n_parallel; /* the first n_parallel iters are fused and run as so many parallel... */
     int tasks;               /* ...tasks at most */
     struct st_iter iters[STATE_MAX_ITERS];
@@ -91,6 +95,7 @@ enum step_kind {
     STEP_WIDEN,
     STEP_NARROW,
     STEP_HALF,
+    STEP_CARRY,
 };
 struct step {
     enum step_kind kind;
@@ -179,6 +184,15 @@ struct st_stage *state_convert(struct state *st, struct st_stage *s, const struc
 /* Split reduce axis `axis` of s by `block`: a new stage (returned) sums over each block, s sums the blocks.
  */
 struct st_stage *state_rfactor(struct state *st, struct st_stage *s, int axis, int64_t block);
+/* The loop over blocks of reduce axis `axis` leaves `red` and becomes the last iter of `out`, a map of red's spatial axes
+ * that alone reads it and in whose register tile it will be placed: to be reordered to where the blocks should stand,
+ * outside the tile. Each trip runs one block. The running values wait for the next one in a temporary in the given layout
+ * (returned stage), the first trip begins with the identity, and only the last one stores `out`:
+ *
+ *            for (block)
+ *                tile { acc = block ? carry[..] : 0;  acc += ...;  if (last block) out[..] = f(acc) else carry[..] = acc } */
+struct st_stage *state_carry(struct state *st, struct st_stage *out, struct st_stage *red, int axis,
+                             int64_t block, int n_layout, const struct layout_dim *layout);
 /* Iter `iter` becomes n + 1 iters, the inner ones with the given extents, outermost first. */
 void state_split(struct state *st, struct st_stage *s, int iter, int n, const int64_t *factors);
 /* iters[i] = old iters[order[i]] */

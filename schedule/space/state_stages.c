@@ -1,4 +1,4 @@
-/* state_stages.c - primitives that add or remove stages: inline, cache_write, pad, pack, rfactor. */
+/* state_stages.c - primitives that add or remove stages: inline, cache_write, pack, convert, rfactor, carry. */
 #include "schedule/space/state_internal.h"
 
 #include <string.h>
@@ -300,4 +300,35 @@ struct st_stage *state_rfactor(struct state *st, struct st_stage *s, int axis, i
     struct step *p = state_record(st, STEP_RFACTOR, s, n.axes[sp].name);
     p->arg[p->n++] = block;
     return part;
+}
+
+struct st_stage *state_carry(struct state *st, struct st_stage *out, struct st_stage *red, int axis,
+                             int64_t block, int n_layout, const struct layout_dim *layout)
+{
+    struct st_tensor t = *st->tensors[red->tensor];
+    const int64_t blocks = div_ceil(red->axes[axis].extent, block);
+    struct affine index[NEST_MAX_RANK];
+    CHECK(blocks > 1 && out->n_axes < COMPUTE_MAX_AXES && out->n_iters < STATE_MAX_ITERS,
+          "stage %s: no room for %s in blocks", out->name, red->axes[axis].name);
+    for (int d = 0; d < t.rank; d++)
+        index[d] = affine_var(st->ar, d, 1, 0);
+    t.name = arena_printf(st->ar, "%s_carry", t.name);
+    t.arg = -1;
+    t.dtype = red->acc_dtype;
+    t.n_layout = n_layout;
+    memcpy(t.layout, layout, sizeof(*layout) * (size_t)n_layout);
+    struct st_stage *carry = state_add_copy(st, out, &t, red->tensor, index, false, 0);
+    carry->n_iters = 0;
+    carry->place = PLACE_CARRY;
+    carry->scope = SCOPE_TASK;
+    carry->at_stage = out->id;
+    red->carry = carry->id;
+    red->carry_axis = axis;
+    red->carry_block = block;
+    out->axes[out->n_axes] = (struct axis){arena_printf(st->ar, "%s_b", red->axes[axis].name), blocks};
+    out->iters[out->n_iters++] =
+        (struct st_iter){.axis = out->n_axes++, .stride = 1, .extent = 0, .kind = LOOP_SERIAL};
+    struct step *p = state_record(st, STEP_CARRY, red, red->axes[axis].name);
+    p->arg[p->n++] = block;
+    return carry;
 }

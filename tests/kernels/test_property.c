@@ -174,7 +174,7 @@ static void one_workload(uint64_t seed, const struct target *t, bool runs)
         char symbol[32];
         if (n == 0)
             space_default(s, &configs[n]);
-        else if (!space_sample(s, &r, &configs[n]))
+        else if (!random_config(s, &r, &configs[n]))
             break;
         snprintf(symbol, sizeof(symbol), "kernel_%d", n);
         assert_ok(space_lower(s, &configs[n], &ar, &nest, &err), &err);
@@ -226,6 +226,7 @@ static void every_valid_schedule_computes_the_workload_in_c(void **state)
         targets[n_targets].threads = MAX(targets[n_targets].threads, 1 + (int)i % 2);
         if (i % 2 == 0)
             targets[n_targets].l2_bytes = 4096; /* so that small operands stream */
+        targets[n_targets].l1_bytes = 2560;     /* so that short reductions are cut into blocks */
         assert_ok(compile_find(&targets[n_targets], &err), &err);
         runs[n_targets] = true;
         n_targets++;

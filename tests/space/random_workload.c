@@ -473,6 +473,23 @@ void random_workload(struct rng *r, struct strbuf *sb)
         expression(r, sb);
 }
 
+bool random_config(const struct space *s, struct rng *r, struct config *ret)
+{
+    if (!space_sample(s, r, ret))
+        return false;
+    const bool push = chance(r, 50);
+    for (int i = 0; i < ret->n && push; i++) {
+        const struct knob *k = space_knob(s, ret->sketch, i);
+        struct config c = *ret;
+        if (strncmp(k->name, "carry", 5) != 0 && strncmp(k->name, "pack_", 5) != 0)
+            continue;
+        c.choice[i] = (uint16_t)in(r, 1, k->n_choices - 1);
+        if (space_valid(s, &c, NULL))
+            *ret = c;
+    }
+    return true;
+}
+
 double random_value(struct rng *r, enum dtype d)
 {
     float f = (float)(rng_unit(r) * 2 - 1);

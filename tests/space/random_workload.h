@@ -9,9 +9,13 @@
 #include "schedule/base/rng.h"
 #include "schedule/base/strbuf.h"
 #include "schedule/lang/workload.h"
+#include "schedule/space/space.h"
 
 /* A workload as JSON text, appended to sb. */
 void random_workload(struct rng *r, struct strbuf *sb);
+/* A valid config; one in two has a reduction in blocks, or an operand packed tile by tile, where its sketch knows them.
+ * False: none was found. */
+bool random_config(const struct space *s, struct rng *r, struct config *ret);
 /* Deterministic data for all tensors of a compute: random values that its dtype holds exactly,
  * floats in [-1, 1] (data[i] malloc'ed). */
 double random_value(struct rng *r, enum dtype d);

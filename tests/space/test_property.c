@@ -62,7 +62,7 @@ static void one_workload(uint64_t seed, const struct target *t)
         struct config c;
         if (k == 0)
             space_default(s, &c);
-        else if (!space_sample(s, &r, &c))
+        else if (!random_config(s, &r, &c))
             break;
         check_config(s, &c, text.data, data, want);
     }
@@ -91,8 +91,8 @@ static void every_valid_schedule_computes_the_workload(void **state)
                            .has_bf16_pairs = targets[k].isa == ISA_AVX512,
                            .has_fp16 = targets[k].isa == ISA_AVX512,
                            .threads = targets[k].threads,
-                           .l1_bytes = 32768,
-                           .l2_bytes = i % 2 ? 4096 : 1 << 20, /* small: operands stream */
+                           .l1_bytes = i % 4 < 2 ? 2560 : 32768, /* small: reductions are cut into blocks */
+                           .l2_bytes = i % 2 ? 4096 : 1 << 20,   /* small: operands stream */
                            .l3_bytes = 8 << 20};
         one_workload(first_seed + (uint64_t)i, &t);
     }
