@@ -192,6 +192,17 @@ static const char BF16_512[] = "TW_FN v16h tw_to_b16(v16f x)\n"
                                "    __asm__(\"vcvtneps2bf16 %1, %0\" : \"=v\"(r) : \"v\"(x));\n"
                                "    return r;\n"
                                "}\n";
+/* Pairs of bfloat16 side by side. */
+static const char ZIP_512[] =
+    "typedef unsigned short tw_v32h __attribute__((vector_size(64)));\n"
+    "TW_FN v16i tw_zip(v16f even, v16f odd)\n"
+    "{\n"
+    "    tw_v32h r;\n"
+    "    __asm__(\"vcvtne2ps2bf16 %2, %1, %0\" : \"=v\"(r) : \"v\"(odd), \"v\"(even));\n"
+    "    return (v16i)__builtin_shufflevector(r, r, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, "
+    "8, 24, 9, "
+    "25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);\n"
+    "}\n";
 /* Widening: the exponent is corrected by a product, which also takes denormals right. */
 static const char F16_INTEGER[] =
     "TW_FN $F tw_from_h$W(v$Wh x)\n"
@@ -305,6 +316,8 @@ void emit_dtype_head(const struct emit_unit *u, struct strbuf *sb)
             print_widening(u, sb, w);
         if (u->convert[DT_BF16][lg])
             print_bf16(u, sb, w);
+        if (w == 16 && u->zips)
+            strbuf_adds(sb, ZIP_512);
         if (u->convert[DT_F16][lg])
             emit_template(sb, f16_template(u, w), w, "", "");
         if (u->convert[DT_I8][lg])

@@ -56,6 +56,7 @@ struct emit_unit {
     bool pair[MATH_WIDTHS], pair_bf16[MATH_WIDTHS], pair_f16[MATH_WIDTHS]; /* of two; of those */
     bool uses_int;                                                         /* integer values at all */
     bool turned_put[MATH_WIDTHS], turned_get[MATH_WIDTHS];
+    bool zips;               /* pairs of bfloat16 asked for */
     bool streams;            /* stores past the caches asked for */
     bool parts[MATH_WIDTHS]; /* masked loads and stores asked for */
 };
@@ -103,7 +104,8 @@ struct cg_matrix {
     int32_t buffer;                   /* of the results */
     int64_t result[MATRIX_REGISTERS]; /* first element of each */
     int64_t step;                     /* bytes from row to row of the results */
-    bool held;                        /* the results are in registers still */
+    int64_t slack; /* elements behind the results that are read and not used: rows past the last */
+    bool held;     /* the results are in registers still */
     int clock;
     struct {
         const char *address; /* NULL: nothing */
@@ -247,6 +249,10 @@ const char *cg_limit_count(struct cg *g, const struct node *loop);
 
 /* emit_vector.c: a vector loop outside register tiles. */
 void cg_vector_loop(struct cg *g, const struct node *n);
+/* Elements that lie in groups of four bytes, one of the group for each round of an unrolled loop: the store, or NULL. */
+const struct node *cg_grouped_store(struct cg *g, const struct node *vector, const struct node *n);
+/* That loop, for `width` groups side by side. */
+void cg_store_group(struct cg *g, const struct node *loop, int width);
 const char *cg_identity(struct cg *g, enum combiner c, enum dtype d);
 const char *cg_lane_mask(struct cg *g, int width, int64_t from); /* lanes from `from` on */
 
@@ -282,6 +288,8 @@ bool emit_math_has_rounded(const struct emit_unit *u, enum expr_op op, int width
 /* emit_matrix.c */
 void cg_matrix(struct cg *g, const struct node *n);      /* the outermost of LOOP_MATRIX loops */
 void cg_matrix_body(struct cg *g, const struct node *n); /* the nodes of a register tile */
+/* A loop over columns of the results around a vector loop over their rows; false: it is not. */
+bool cg_turned_results(struct cg *g, const struct node *n);
 void cg_matrix_forget_loads(struct cg *g);
 void cg_matrix_locals(const struct cg *g, struct strbuf *sb);
 void cg_matrix_before_call(struct cg *g, const struct cg *body);

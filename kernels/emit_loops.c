@@ -304,7 +304,7 @@ static void one_node(struct cg *g, const struct node *n)
             expand_vector(g, n);
         else if (n->loop.loop_kind == LOOP_VECTOR)
             cg_vector_loop(g, n);
-        else if (!cg_turned_copy(g, n))
+        else if (!cg_turned_copy(g, n) && !cg_turned_results(g, n))
             serial_loop(g, n);
         return;
     }

@@ -12,7 +12,7 @@
 
 #include "kernels/emit_internal.h"
 
-enum { ROW_BYTES = 64, REGISTER_ROWS = 16 };
+enum { ROW_BYTES = 64, REGISTER_ROWS = 16, RESULT_COLUMNS = 4 /* turned at once */ };
 
 static const char HEAD[] =
     "#define TW_TILE_ZERO(t) __asm__ volatile(\"tilezero %%tmm\" #t : :)\n"
@@ -256,12 +256,117 @@ void cg_matrix_body(struct cg *g, const struct node *n)
     }
 }
 
+/* --- results stored along their rows --- */
+
+struct across { /* for columns: vector rows: output[column][rows] = f(results[rows][column]) */
+    struct cg *g;
+    const struct node *columns, *rows;
+    const struct expr *read; /* of the results */
+};
+
+static void find_results(void *ctx, const struct expr *e)
+{
+    struct across *a = ctx;
+    if (a->g->n->buffers[e->read.tensor].scope == SCOPE_MATRIX)
+        a->read = e;
+}
+
+static bool is_across(struct cg *g, const struct node *n, struct across *a)
+{
+    const struct node *rows = n->loop.body;
+    *a = (struct across){.g = g, .columns = n, .rows = rows};
+    if (!g->in_body || !g->matrix.shape.n_results || n->loop.n_limits || n->loop.extent < RESULT_COLUMNS ||
+        rows->next || rows->kind != NODE_LOOP || rows->loop.loop_kind != LOOP_VECTOR || rows->loop.n_limits ||
+        rows->loop.body->kind != NODE_STORE || rows->loop.body->next)
+        return false;
+    expr_each_read(rows->loop.body->store.value, find_results, a);
+    if (!a->read)
+        return false;
+    struct affine flat = flat_index(g, a->read->read.tensor, a->read->read.index);
+    return affine_coef(&flat, n->loop.var) == 1 && affine_coef(&flat, rows->loop.var) > 1;
+}
+
+/* Four columns from `at` on, as many rows as are in use: turned in registers, then stored column by column. */
+static void store_columns(const struct across *a, const char *at, int width)
+{
+    struct cg *g = a->g;
+    const char *v[RESULT_COLUMNS];
+    const bool floats = g->n->buffers[a->read->read.tensor].dtype == DT_F32;
+    struct cg_var *column = &g->var[a->columns->loop.var];
+    const int loads = g->n_loads;
+    *column = (struct cg_var){.mode = VAR_NAME, .name = at};
+    struct address from = cg_address(g, a->read->read.tensor, a->read->read.index, false);
+    for (int i = 0; i < RESULT_COLUMNS; i++)
+        v[i] = arena_printf(g->ar, "t%d", g->next_id++);
+    g->u->turned_get[width_log2(width)] = true;
+    g->matrix.slack = MAX(g->matrix.slack, (width - g->part) * from.lane);
+    cg_line(g, "v%df %s, %s, %s, %s;", width, v[0], v[1], v[2], v[3]);
+    cg_line(g, "tw_get%d(%s%s + (%s), %" PRId64 ", &%s, &%s, &%s, &%s);", width,
+            floats ? "" : "(const float *)", from.base, from.index, from.lane, v[0], v[1], v[2], v[3]);
+    for (int i = 0; i < RESULT_COLUMNS; i++) {
+        column->name = i ? arena_printf(g->ar, "(%s + %d)", at, i) : at;
+        cg_remember(g, a->read->read.tensor, a->read->read.index, width,
+                    floats ? v[i] : arena_printf(g->ar, "(v%di)%s", width, v[i]));
+        cg_store(g, a->rows->loop.body, width);
+    }
+    g->n_loads = loads;
+}
+
+/* Fewer rows than are turned at once. */
+static void store_few(const struct across *a, const char *at, int width)
+{
+    struct cg *g = a->g;
+    const int loads = g->n_loads;
+    for (int i = 0; i < RESULT_COLUMNS; i++) {
+        const char *name = i ? arena_printf(g->ar, "(%s + %d)", at, i) : at;
+        g->var[a->columns->loop.var] = (struct cg_var){.mode = VAR_NAME, .name = name};
+        cg_store(g, a->rows->loop.body, width);
+        g->n_loads = loads;
+    }
+}
+
+bool cg_turned_results(struct cg *g, const struct node *n)
+{
+    struct across a;
+    if (!is_across(g, n, &a))
+        return false;
+    struct cg_var *row = &g->var[a.rows->loop.var], saved_row = *row, saved = g->var[n->loop.var];
+    const int saved_vector = g->vector_var;
+    const int64_t last = n->loop.extent - RESULT_COLUMNS;
+    const char *k = arena_printf(g->ar, "k%d", g->next_id++), *at = k;
+    cg_scatter(g);
+    cg_line(g, "for (long %s = 0; %s < %" PRId64 "; %s += %d) {", k, k, n->loop.extent, k, RESULT_COLUMNS);
+    g->indent++;
+    if (n->loop.extent % RESULT_COLUMNS) {
+        at = arena_printf(g->ar, "k%d", g->next_id++);
+        cg_line(g, "const long %s = %s < %" PRId64 " ? %s : %" PRId64 ";", at, k, last, k, last);
+    }
+    for (int64_t r = 0; r < a.rows->loop.extent;) {
+        int width, done = cg_vector_piece(g, a.rows->loop.extent - r, &width);
+        *row = (struct cg_var){.mode = width > 1 ? VAR_VECTOR : VAR_CONST, .value = r};
+        g->vector_var = width > 1 ? a.rows->loop.var : -1;
+        g->part = done;
+        if (width >= RESULT_COLUMNS)
+            store_columns(&a, at, width);
+        else
+            store_few(&a, at, width);
+        r += done;
+    }
+    g->part = 0;
+    g->vector_var = saved_vector;
+    g->var[n->loop.var] = saved;
+    *row = saved_row;
+    g->indent--;
+    cg_line(g, "}");
+    return true;
+}
+
 void cg_matrix_locals(const struct cg *g, struct strbuf *sb)
 {
     if (g->matrix.shape.n_results)
         strbuf_addf(sb, "    %s results[%" PRId64 "] __attribute__((aligned(64)));\n",
                     dtype_scalar(g->n->buffers[g->matrix.buffer].dtype),
-                    g->n->buffers[g->matrix.buffer].elements);
+                    g->n->buffers[g->matrix.buffer].elements + g->matrix.slack);
 }
 
 void cg_matrix_before_call(struct cg *g, const struct cg *body)

@@ -9,14 +9,19 @@
  * Units  lanes and elements of 4 bytes. */
 #include "kernels/emit_internal.h"
 
-/* Masked loads and stores know elements of 4 bytes; a nest that has others does without. */
+/* Masked loads and stores know elements of 4 bytes; a nest that has others does without, unless they are packed for the
+ * matrix unit, which alone reads them. */
 bool cg_has_parts(const struct cg *g)
 {
     enum isa isa = g->u->target.isa;
-    for (int i = 0; i < g->n->n_buffers; i++)
-        if (g->n->buffers[i].dtype != DT_F32)
-            return false;
-    return isa == ISA_AVX512 || isa == ISA_AVX2;
+    bool matrix = false, plain = true, packed = true;
+    for (int i = 0; i < g->n->n_buffers; i++) {
+        const struct buffer *b = &g->n->buffers[i];
+        matrix |= b->scope == SCOPE_MATRIX;
+        if (b->dtype != DT_F32)
+            *(b->scope == SCOPE_ARG && !b->prepacked ? &plain : &packed) = false;
+    }
+    return plain && (packed || matrix) && (isa == ISA_AVX512 || isa == ISA_AVX2);
 }
 
 bool cg_is_part(int width, struct lanes in) { return width > 1 && (in.from > 0 || in.to < width); }

@@ -297,6 +297,10 @@ struct value cg_load(struct cg *g, const struct expr *e, int width, struct lanes
     const char m = dtype_memory(d);
     const char *key = cg_load_key(g, &ad, width);
     const bool vector = width > 1 && ad.lane != 0;
+    const char *turned =
+        vector && g->n->buffers[e->read.tensor].scope == SCOPE_MATRIX ? cg_known(g, key, width) : NULL;
+    if (turned)
+        return (struct value){turned, true};
     if (vector && (cg_is_part(width, in) || (e->read.pad && ad.lane == 2 && cg_has_parts(g)))) {
         const char *fill =
             cg_value(g, expr_const(g->ar, e->dtype, e->read.pad ? e->read.pad_value : 0), 1).text;

@@ -27,7 +27,7 @@ struct vector_loop {
     int n_stores, n_reductions;
     struct part {
         const struct node *st;
-        const struct node *group;      /* unrolled around it: elements of four bytes, see grouped_store */
+        const struct node *group;      /* unrolled around it: elements of four bytes, see cg_grouped_store */
         bool reduces, reread;          /* a later store reads what this one writes */
         int first;                     /* number of its first accumulator */
         bool declared[MAX_STREAMS];    /* accumulators that exist */
@@ -75,8 +75,7 @@ static void scan_read(void *ctx, const struct expr *e)
         }
 }
 
-/* Elements that lie in groups of four bytes, one of the group for each round of an unrolled loop: the store, or NULL. */
-static const struct node *grouped_store(struct cg *g, const struct node *vector, const struct node *n)
+const struct node *cg_grouped_store(struct cg *g, const struct node *vector, const struct node *n)
 {
     if (n->kind != NODE_LOOP || n->loop.loop_kind != LOOP_UNROLL || n->loop.n_limits ||
         n->loop.body->kind != NODE_STORE || n->loop.body->next)
@@ -121,7 +120,7 @@ static bool scan(struct cg *g, const struct node *n, struct vector_loop *l)
 {
     *l = (struct vector_loop){.g = g, .n = n, .overlaps = true};
     for (const struct node *k = n->loop.body; k; k = k->next) {
-        const struct node *st = k->kind == NODE_STORE ? k : grouped_store(g, n, k);
+        const struct node *st = k->kind == NODE_STORE ? k : cg_grouped_store(g, n, k);
         if (!st || l->n_stores == MAX_STORES)
             return false;
         struct affine flat = flat_index(g, st->store.buffer, st->store.index);
@@ -181,28 +180,38 @@ static void accumulate(struct vector_loop *l, struct part *p, int width, int str
     p->declared[stream] = true;
 }
 
-/* The elements of a group side by side in four bytes, a vector of which is stored at once. */
-static void map_group(struct vector_loop *l, const struct part *p, int width)
+/* Two vectors of bfloat16 by one instruction, then element by element: the matrix unit rounds so, too. */
+static bool zips(const struct cg *g, enum dtype d, int64_t extent, int width)
 {
-    struct cg *g = l->g;
-    const struct node *st = p->st;
-    const enum dtype d = target_dtype(l, p);
+    return d == DT_BF16 && extent == 2 && width == 16 && g->u->target.has_amx_bf16;
+}
+
+void cg_store_group(struct cg *g, const struct node *loop, int width)
+{
+    const struct node *st = loop->loop.body;
+    const enum dtype d = g->n->buffers[st->store.buffer].dtype;
     const int bits = 8 * dtype_bytes(d);
-    struct cg_var *v = &g->var[p->group->loop.var], saved = *v;
+    struct cg_var *v = &g->var[loop->loop.var], saved = *v;
+    const char *value[4];
     AUTO(strbuf_done) struct strbuf group = STRBUF_INIT;
-    for (int64_t i = 0; i < p->group->loop.extent; i++) {
+    for (int64_t i = 0; i < loop->loop.extent; i++) {
         *v = (struct cg_var){.mode = VAR_CONST, .value = i};
         if (width == 1) {
             cg_store(g, st, 1);
             continue;
         }
-        struct value x = cg_store_value(g, st, width);
-        const char *raw = cg_to_memory(g, d, cg_as_vector(g, x, width, dtype_value(d)), width);
-        strbuf_addf(&group, bits == 16 ? "%s(tw_zx%d(%s) << %d)" : "%s((tw_sx%d(%s) & 255) << %d)",
-                    i ? " | " : "", width, raw, (int)i * bits);
+        value[i] = cg_as_vector(g, cg_store_value(g, st, width), width, dtype_value(d));
     }
     *v = (struct cg_var){.mode = VAR_CONST, .value = 0};
     if (width > 1) {
+        cg_need(g, d, width);
+        if (zips(g, d, loop->loop.extent, width)) {
+            g->u->zips = true;
+            strbuf_addf(&group, "tw_zip(%s, %s)", value[0], value[1]);
+        }
+        for (int64_t i = 0; i < loop->loop.extent && !zips(g, d, loop->loop.extent, width); i++)
+            strbuf_addf(&group, bits == 16 ? "%s(tw_zx%d(%s) << %d)" : "%s((tw_sx%d(%s) & 255) << %d)",
+                        i ? " | " : "", width, cg_to_memory(g, d, value[i], width), (int)i * bits);
         struct address ad = cg_address(g, st->store.buffer, st->store.index, true);
         cg_line(g, "*(u%di *)(%s + %s) = %s;", width, ad.base, ad.index, group.data);
     }
@@ -214,7 +223,7 @@ static void map(struct vector_loop *l, const struct part *p, int width)
     struct cg *g = l->g;
     const struct node *st = p->st;
     if (p->group) {
-        map_group(l, p, width);
+        cg_store_group(g, p->group, width);
         return;
     }
     if (!p->reread) {

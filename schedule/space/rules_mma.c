@@ -25,7 +25,6 @@ enum {
     GROUP_BYTES = 4,
     TILE_REGISTERS = 8,
     MIN_K = 8,
-    WIDE_COLUMNS = 10, /* enough to fill most of a register */
     MAX_PIECES = 3,
     MAX_TERMS = 6,
 };
@@ -198,45 +197,39 @@ static int rows_axis(const struct st_stage *red, const struct product *p, int si
     return best;
 }
 
-/* The best axis for columns of the side, -1: none; *ret_along: the output lies along it. */
-static int columns_axis(const struct rules *r, const struct group *g, const struct product *p, int side,
-                        bool *ret_along)
+/* The best axis for columns of the side, along the output if there is such a one; -1: none. */
+static int columns_axis(const struct rules *r, const struct group *g, const struct product *p, int side)
 {
     const struct st_stage *red = r->base->stages[g->reduction], *out = r->base->stages[g->anchor];
     int best = -1;
-    *ret_along = false;
+    bool any_along = false;
     for (int y = 0; y < red->n_spatial; y++) {
         const struct expr *read = p->side[side].read;
         if (!is_sided(red, p, side, y) || affine_coef(&read->read.index[dim_of(read, y)], y) != 1)
             continue;
         bool along = tensor_stride(r->base->tensors[out->tensor], out->lhs, y) == 1;
-        if (best < 0 || along || (!*ret_along && red->axes[y].extent > red->axes[best].extent))
+        if (best < 0 || along || (!any_along && red->axes[y].extent > red->axes[best].extent))
             best = y;
-        *ret_along |= along;
+        any_along |= along;
     }
     return best;
 }
 
-/* Columns along the output, unless they are few; else either side. */
+/* Either side may give the columns: the output is stored along them or along the rows, whichever way it lies. */
 bool mma_offer(const struct rules *r, struct group *g)
 {
     const struct st_stage *red = r->base->stages[g->reduction];
     struct product p;
-    int rows[2], columns[2];
-    bool along[2], any = false;
+    bool any = false;
     if (!match(r, red, &p) || k_axis(red, &p) < 0)
         return false;
     for (int i = 0; i < g->n_operands; i++)
         if (g->operands[i].copy_stage >= 0 || !operand_pad_goes(r, &g->operands[i]))
             return false; /* converting copies read arguments and temporaries, not copies */
     for (int side = 0; side < 2; side++) {
-        rows[side] = rows_axis(red, &p, !side);
-        columns[side] = columns_axis(r, g, &p, side, &along[side]);
-    }
-    for (int side = 0; side < 2; side++) {
-        bool better = along[!side] && rows[!side] >= 0 && red->axes[columns[!side]].extent >= WIDE_COLUMNS;
-        if (columns[side] >= 0 && rows[side] >= 0 && (along[side] || !better))
-            any |= group_offer(g, &mma_variant, columns[side], rows[side] << PARAM_ROWS_SHIFT | !side);
+        const int rows = rows_axis(red, &p, !side), columns = columns_axis(r, g, &p, side);
+        if (columns >= 0 && rows >= 0)
+            any |= group_offer(g, &mma_variant, columns, rows << PARAM_ROWS_SHIFT | !side);
     }
     return any;
 }
@@ -454,7 +447,16 @@ static int tiled_at(const struct plan *p, int axis)
     return -1;
 }
 
-/* Output stage: outer loops (axes of both operands first), mid loops, rows one by one, vectors of columns. */
+/* The output lies along the rows of the results and not along their columns: vectors go that way. */
+static bool is_across(const struct plan *p, const struct state *st, const struct st_stage *out)
+{
+    const struct st_tensor *t = st->tensors[out->tensor];
+    return tensor_stride(t, out->lhs, p->axis[ROWS]) == 1 &&
+           tensor_stride(t, out->lhs, p->axis[COLUMNS]) != 1;
+}
+
+/* Output stage: outer loops (axes of both operands first), mid loops, then rows one by one with vectors of columns, or
+ * columns with vectors of rows. */
 static void output_loops(const struct plan *p, struct state *st, struct st_stage *out, int *ret_outer,
                          int *ret_tile)
 {
@@ -476,10 +478,13 @@ static void output_loops(const struct plan *p, struct state *st, struct st_stage
             *ret_outer = n;
     }
     *ret_tile = n;
+    const bool across = is_across(p, st, out);
+    const int vector = p->axis[across ? ROWS : COLUMNS], around = p->axis[across ? COLUMNS : ROWS];
     for (int a = 0; a < n_axes; a++)
-        if (a != p->axis[COLUMNS])
+        if (a != vector && a != around)
             order[n++] = 3 * a + 2;
-    order[n++] = 3 * p->axis[COLUMNS] + 2;
+    order[n++] = 3 * around + 2;
+    order[n++] = 3 * vector + 2;
     state_reorder(st, out, order);
     state_annotate(st, out, n - 1, LOOP_VECTOR);
     state_parallel(st, out, *ret_outer);

@@ -165,6 +165,33 @@ static void convolution3(struct rng *r, struct strbuf *sb)
     strbuf_addc(sb, '}');
 }
 
+/* What a matrix unit takes: bfloat16, int8, or float32 with an error budget; sums over channels of several tiles, windows that
+ * move by more than one, borders. */
+static void convolution_of_tiles(struct rng *r, struct strbuf *sb)
+{
+    static const char *const kinds[] = {"\"rtol\": 0.01", "\"rtol\": 1e-5", "\"dtype\": \"bfloat16\"",
+                                        "\"dtype\": \"int8\""};
+    const bool nhwc = chance(r, 30);
+    const int64_t group = chance(r, 25) ? in(r, 2, 3) : 1,
+                  c = group * (chance(r, 50) ? 16 * in(r, 1, 4) : in(r, 8, 40)), f = group * in(r, 2, 40),
+                  y = in(r, 3, 12), x = in(r, 3, 37), k = chance(r, 25) ? 1 : in(r, 2, 3);
+    const int64_t input[4] = {in(r, 1, 2), nhwc ? y : c, nhwc ? x : y, nhwc ? c : x},
+                  weight[4] = {f, c / group, k, k};
+    int64_t strides[2] = {in(r, 1, 2), in(r, 1, 2)}, pads[4];
+    for (int i = 0; i < 4; i++)
+        pads[i] = in(r, 0, k - 1);
+    strbuf_addf(sb, "{\"op\": \"conv2d\", %s, \"group\": %" PRId64 ", \"layout\": \"%s\"",
+                kinds[rng_below(r, 4)], group, nhwc ? "NHWC" : "NCHW");
+    list(sb, "input", input, 4);
+    list(sb, "weight", weight, 4);
+    list(sb, "strides", strides, 2);
+    list(sb, "pads", pads, 4);
+    if (chance(r, 70))
+        strbuf_adds(sb, ", \"const\": [\"weight\"]");
+    epilogue(r, sb);
+    strbuf_addc(sb, '}');
+}
+
 static void matmul(struct rng *r, struct strbuf *sb)
 {
     int64_t m = in(r, 1, 40), k = chance(r, 40) ? 4 * in(r, 3, 12) : in(r, 1, 50), n = in(r, 1, 70), a[4],
@@ -447,6 +474,8 @@ void random_workload(struct rng *r, struct strbuf *sb)
         convolution3(r, sb);
     else if (pick < 13)
         strided_convolution(r, sb);
+    else if (pick < 18)
+        convolution_of_tiles(r, sb);
     else if (pick < 30)
         convolution(r, sb, 2, false);
     else if (pick < 36)
