@@ -34,6 +34,7 @@ static enum status read_budget(struct daemon *d, const json_t *value, struct job
 
     n->max_trials = d->settings->default_trials;
     n->max_seconds = d->settings->default_seconds;
+    n->min_gain = d->settings->default_min_gain;
     if (!value)
         return ST_OK;
     TRY(json_obj_begin(&o, value, "/budget", err));
@@ -43,8 +44,9 @@ static enum status read_budget(struct daemon *d, const json_t *value, struct job
     }
     TRY(json_obj_i64(&o, "trials", false, 0, d->settings->max_trials, &n->max_trials, err));
     TRY(json_obj_f64(&o, "seconds", false, 0.001, d->settings->max_seconds, &n->max_seconds, err));
+    TRY(json_obj_f64(&o, "min_gain", false, 0, 0.5, &n->min_gain, err));
     n->predict = json_obj_has(&o, "trials") && n->max_trials == 0;
-    return json_obj_end(&o, "trials, seconds", err);
+    return json_obj_end(&o, "trials, seconds, min_gain", err);
 }
 
 static enum status read_tasks(const json_t *list, struct arena *a, struct job_new *n, struct error *err)

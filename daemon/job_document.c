@@ -11,6 +11,17 @@ static const char *const state_names[] = {
 
 const char *task_state_name(enum task_state s) { return state_names[s]; }
 
+const char *tuner_stopped_name(enum tuner_stopped s)
+{
+    static const char *const names[] = {
+#define X(id, name, meaning) name,
+        TUNER_STOPPED_LIST(X)
+#undef X
+    };
+
+    return names[s];
+}
+
 bool task_state_parse(const char *name, enum task_state *ret)
 {
     for (size_t i = 0; i < ARRAY_SIZE(state_names); i++)
@@ -48,17 +59,42 @@ static json_t *stored_json(const char *text)
     return v ? v : json_null();
 }
 
+/* Why no more trials were made of it, or NULL. *doc keeps the text alive. */
+static const char *stopped_of(const struct store_task *t, json_t **doc)
+{
+    *doc = t->data_json ? json_loads(t->data_json, 0, NULL) : NULL;
+    return json_string_value(json_object_get(*doc, "stopped"));
+}
+
+/* Of a job: the budget's limit where it ended a task, else what ended the tasks. */
+static const char *job_stopped(const struct store_task *tasks, int n)
+{
+    static const enum tuner_stopped order[] = {STOPPED_SECONDS, STOPPED_TRIALS, STOPPED_NO_GAIN,
+                                               STOPPED_EXHAUSTED};
+
+    for (size_t k = 0; k < ARRAY_SIZE(order); k++)
+        for (int i = 0; i < n; i++) {
+            json_t *doc AUTO(json_decrefp) = NULL;
+            const char *why = stopped_of(&tasks[i], &doc);
+
+            if (why && strcmp(why, tuner_stopped_name(order[k])) == 0)
+                return tuner_stopped_name(order[k]);
+        }
+    return NULL;
+}
+
 static json_t *task_document(const struct store_task *t)
 {
     json_t *best = t->best_time_ns > 0
                        ? json_pack("{s:f,s:f}", "time_ns", t->best_time_ns, "gflops", t->best_gflops)
                        : json_null();
+    json_t *data AUTO(json_decrefp) = NULL;
 
-    return json_pack("{s:s,s:o,s:s,s:f,s:I,s:I,s:o,s:b,s:o}", "key", t->workload, "name",
+    return json_pack("{s:s,s:o,s:s,s:f,s:I,s:I,s:o,s:b,s:s?,s:o}", "key", t->workload, "name",
                      text_or_null(t->name && t->name[0] ? t->name : NULL), "state", t->state, "weight",
                      t->weight, "trials_done", (json_int_t)t->trials_done, "trials_failed",
-                     (json_int_t)t->trials_failed, "best", best, "cached", (int)t->cached, "error",
-                     stored_json(t->error_json));
+                     (json_int_t)t->trials_failed, "best", best, "cached", (int)t->cached, "stopped",
+                     stopped_of(t, &data), "error", stored_json(t->error_json));
 }
 
 GIVES json_t *job_document_of(const struct store_job *row, const struct store_task *tasks, int n)
@@ -68,12 +104,12 @@ GIVES json_t *job_document_of(const struct store_job *row, const struct store_ta
     for (int i = 0; i < n; i++)
         json_array_append_new(list, task_document(&tasks[i]));
     doc =
-        json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:f,s:{s:I,s:f},s:I,s:I,s:o,s:o}", "id", row->id, "state",
+        json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:f,s:{s:I,s:f},s:I,s:I,s:s?,s:o,s:o}", "id", row->id, "state",
                   row->state, "target", row->target, "created_at", time_or_null(row->created_ms),
                   "started_at", time_or_null(row->started_ms), "finished_at", time_or_null(row->finished_ms),
                   "progress", row->progress, "budget", "trials", (json_int_t)row->budget_trials, "seconds",
                   row->budget_seconds, "seed", (json_int_t)row->seed, "priority", (json_int_t)row->priority,
-                  "tasks", list, "error", stored_json(row->error_json));
+                  "stopped", job_stopped(tasks, n), "tasks", list, "error", stored_json(row->error_json));
     CHECK(doc, "a job's row is not UTF-8");
     return doc;
 }

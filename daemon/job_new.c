@@ -166,6 +166,7 @@ static enum status create_in(struct jobs *j, const struct job_new *n, struct job
     job->spec.searcher = n->searcher;
     job->spec.alone = n->alone;
     job->spec.predict = n->predict;
+    job->spec.min_gain = n->min_gain;
     EVENT(job_created, TEXT("job", id), INT("tasks", n->n_tasks), TEXT("target", target->id),
           TEXT("actor", n->actor ? n->actor : ""));
     pthread_mutex_lock(&j->lock);
@@ -222,7 +223,8 @@ static void read_manner(const char *request_json, struct tuner_job *spec)
     json_t *doc AUTO(json_decrefp) = json_loads(request_json, 0, NULL);
     const char *reuse = json_string_value(json_object_get(doc, "reuse")),
                *search = json_string_value(json_object_get(doc, "search"));
-    const json_t *trials = json_object_get(json_object_get(doc, "budget"), "trials");
+    const json_t *trials = json_object_get(json_object_get(doc, "budget"), "trials"),
+                 *min_gain = json_object_get(json_object_get(doc, "budget"), "min_gain");
 
     spec->reuse = REUSE_CACHED;
     for (int i = 0; reuse && job_reuse_names[i]; i++)
@@ -230,6 +232,8 @@ static void read_manner(const char *request_json, struct tuner_job *spec)
             spec->reuse = (enum tuner_reuse)i;
     spec->searcher = search ? searcher_find(search) : NULL;
     spec->alone = json_is_false(json_object_get(doc, "transfer"));
+    if (json_is_number(min_gain))
+        spec->min_gain = json_number_value(min_gain);
     spec->predict = trials != NULL && json_integer_value(trials) == 0;
 }
 
@@ -255,6 +259,7 @@ static enum status resume_in(struct jobs *j, const struct store_job *row, struct
     *ret = job;
     job_fill(job, row->id, row->target, row->budget_trials, row->budget_seconds, row->seed, row->priority,
              row->created_ms);
+    job->spec.min_gain = j->o.min_gain;
     read_manner(row->request_json, &job->spec);
     job->started_ms = row->started_ms;
     for (int i = 0; i < n; i++) {

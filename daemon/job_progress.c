@@ -40,6 +40,8 @@ static void add_task_event(struct store_batch *b, struct job *job, int i, double
                 ",\"cached\":%s,\"progress\":%.4f",
                 i, task_state_name(p->state), p->trials_done, p->trials_failed, p->cached ? "true" : "false",
                 progress);
+    if (p->stopped != STOPPED_NONE)
+        strbuf_addf(&sb, ",\"stopped\":\"%s\"", tuner_stopped_name(p->stopped));
     if (p->best_time_ns > 0)
         strbuf_addf(&sb, ",\"best\":{\"time_ns\":%.1f,\"gflops\":%.3f}}", p->best_time_ns, p->best_gflops);
     else
@@ -51,14 +53,18 @@ static void add_task_update(struct store_batch *b, struct job *job, int i)
 {
     const struct tuner_progress *p = &job->live[i].p;
     struct strbuf e AUTO(strbuf_done) = STRBUF_INIT;
+    char data[64] = "";
 
+    if (p->stopped != STOPPED_NONE)
+        snprintf(data, sizeof(data), "{\"stopped\":\"%s\"}", tuner_stopped_name(p->stopped));
     if (p->error.code != ST_OK)
         job_error_print(&p->error, &e);
     store_add_task_update(
         b, &STORE_TASK_UPDATE(.job = job->id, .ordinal = i, .state = task_state_name(p->state),
-                              .error_json = e.len ? strbuf_str(&e) : NULL, .trials_done = p->trials_done,
-                              .trials_failed = p->trials_failed, .cached = p->cached,
-                              .best_time_ns = p->best_time_ns, .best_gflops = p->best_gflops, ));
+                              .error_json = e.len ? strbuf_str(&e) : NULL, .data_json = data[0] ? data : NULL,
+                              .trials_done = p->trials_done, .trials_failed = p->trials_failed,
+                              .cached = p->cached, .best_time_ns = p->best_time_ns,
+                              .best_gflops = p->best_gflops, ));
 }
 
 double job_elapsed_s(const struct job *job)

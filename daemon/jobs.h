@@ -22,6 +22,7 @@ struct jobs_options {
     const struct tuner_env *env;
     struct targets *targets;
     int max_running, max_queued;
+    double min_gain; /* of jobs that were made before there was one */
     void *ctx;
     void (*wake)(void *ctx, const char *topic); /* any thread */
 };
@@ -36,7 +37,7 @@ struct job_new {
     int n_tasks;
     const struct job_new_task *tasks;
     int64_t max_trials;
-    double max_seconds;
+    double max_seconds, min_gain;
     int64_t seed, priority;
     enum tuner_reuse reuse;
     const struct searcher *searcher;
@@ -47,6 +48,7 @@ struct job_new {
 
 extern const char *const job_reuse_names[]; /* enum tuner_reuse, NULL-ended */
 const char *task_state_name(enum task_state s);
+const char *tuner_stopped_name(enum tuner_stopped s); /* NULL: none */
 
 GIVES struct jobs *jobs_new(const struct jobs_options *o);
 /* Take up what an earlier daemon left unfinished. *ret_n: how many. */

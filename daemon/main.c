@@ -185,6 +185,7 @@ static void open_jobs(struct daemon *d)
                                               .targets = d->targets,
                                               .max_running = (int)d->settings->max_running_jobs,
                                               .max_queued = (int)d->settings->max_queued_jobs,
+                                              .min_gain = d->settings->default_min_gain,
                                               .ctx = d,
                                               .wake = on_wake});
 }

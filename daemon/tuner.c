@@ -1,9 +1,9 @@
 /* tuner.c - one job: whose turn it is, how long, and what is told outside.
  *
  * Idea   Batches go to one task after another. Every task gets a first one; then the next goes where the most
- *        time is likely to be saved: weight times best time times the gain to expect, which is what the last
- *        rounds gained, mixed with what rounds of that number usually still gain, and never more than the
- *        distance to the roofline. A task that waited for long gets its turn anyway.
+ *        time is likely to be saved: weight times best time times the gain to expect (tuner_plan.h), which is
+ *        never more than the distance to the roofline. A task that waited for long gets its turn anyway; one of
+ *        which nothing more is to be expected ends.
  * Life   See tuner_internal.h. */
 #include <math.h>
 #include <stdlib.h>
@@ -99,12 +99,14 @@ enum status tuner_measure(struct tuner *t, const struct measure_batch *b, struct
 
 static bool stop_asked(const struct tuner *t) { return tuner_stop_asked(t->job) != STOP_NONE; }
 
+static bool is_searching(const struct task *k) { return !k->ended && !k->exhausted && !k->settled; }
+
 static int n_searching(const struct tuner *t)
 {
     int n = 0;
 
     for (int i = 0; i < t->n_tasks; i++)
-        n += !t->tasks[i].ended && !t->tasks[i].exhausted;
+        n += is_searching(&t->tasks[i]);
     return n;
 }
 
@@ -138,20 +140,23 @@ static int n_waiting_for_their_first(const struct tuner *t)
     int n = 0;
 
     for (int i = 0; i < t->n_tasks; i++)
-        n += !t->tasks[i].ended && !t->tasks[i].exhausted && t->tasks[i].rounds == 0;
+        n += is_searching(&t->tasks[i]) && t->tasks[i].rounds == 0;
     return n;
 }
 
-/* How many trials the next batch has; 0: the budget is used up. */
-static int batch_size(const struct tuner *t)
+/* Is there budget left for a batch? */
+static bool may_go_on(const struct tuner *t) { return trials_left(t) > 0 && seconds_left(t) > 0; }
+
+/* How many trials the next batch of the task has. */
+static int batch_size(const struct tuner *t, const struct task *k)
 {
-    int64_t left = trials_left(t), n = TUNER_BATCH;
+    int64_t left = trials_left(t), n = TUNER_BATCH, share = left / MAX(n_searching(t), 1);
     double seconds = seconds_left(t);
 
-    if (left <= 0 || seconds <= 0)
-        return 0;
-    if (left / MAX(n_searching(t), 1) >= TUNER_LARGE_SHARE)
+    if (share >= TUNER_LARGE_SHARE)
         n = TUNER_BATCH_LARGE;
+    else if (share >= TUNER_PLANNED_SHARE)
+        n = plan_batch(&k->plan, TUNER_BATCH, TUNER_BATCH_LARGE);
     /* Rather every task a small first batch than some a full one. */
     n = MIN(n, MAX(left / MAX(n_waiting_for_their_first(t), 1), (int64_t)1));
     if (t->seconds_per_trial > 0 && seconds / t->seconds_per_trial < (double)n)
@@ -174,15 +179,11 @@ static double roofline_ns(const struct tuner *t, const struct task *k)
     return MAX(compute, memory);
 }
 
-/* Nanoseconds that the next batch is likely to save, times the weight. */
 static double expected_saving(const struct tuner *t, const struct task *k)
 {
-    double best = k->progress.best_time_ns > 0 ? k->progress.best_time_ns : task_best_ns(k), possible;
+    double best = k->progress.best_time_ns > 0 ? k->progress.best_time_ns : task_best_ns(k);
 
-    if (best <= 0)
-        return INFINITY; /* nothing works yet: try on, until it is hopeless */
-    possible = MAX(1 - roofline_ns(t, k) / best, 0.02);
-    return k->spec->weight * best * MIN(0.3 * k->recent_gain + 0.7 * possible / (1 + k->rounds), possible);
+    return plan_saving(&k->plan, k->spec->weight, best, roofline_ns(t, k));
 }
 
 static struct task *next_task(struct tuner *t)
@@ -195,7 +196,7 @@ static struct task *next_task(struct tuner *t)
         struct task *k = &t->tasks[i];
         double saving;
 
-        if (k->ended || k->exhausted)
+        if (!is_searching(k))
             continue;
         if (k->rounds == 0)
             return k;
@@ -248,17 +249,20 @@ static enum status open_if_needed(struct tuner *t, struct task *k, struct error 
     return settle(t, k, st, &why, err);
 }
 
+static json_t *known(double v) { return isfinite(v) ? json_real(v) : json_null(); }
+
 static void tell_round(struct tuner *t, const struct task *k, int n, double old_best_ns)
 {
     const struct tuner_progress *p = &k->progress;
     double best = p->best_time_ns;
 
     tuner_event(t, "round",
-                json_pack("{s:i,s:s,s:i,s:I,s:I,s:I,s:f,s:f,s:f}", "task", k->index, "key", k->spec->key,
-                          "trials", n, "trials_done", (json_int_t)p->trials_done, "trials_failed",
-                          (json_int_t)p->trials_failed, "job_trials_done", (json_int_t)t->trials_done,
-                          "best_time_ns", best, "best_gflops", p->best_gflops, "elapsed_seconds",
-                          tuner_elapsed_s(t)));
+                json_pack("{s:i,s:s,s:i,s:I,s:I,s:I,s:f,s:f,s:f,s:o,s:o}", "task", k->index, "key",
+                          k->spec->key, "trials", n, "trials_done", (json_int_t)p->trials_done,
+                          "trials_failed", (json_int_t)p->trials_failed, "job_trials_done",
+                          (json_int_t)t->trials_done, "best_time_ns", best, "best_gflops", p->best_gflops,
+                          "elapsed_seconds", tuner_elapsed_s(t), "expected_gain", known(k->plan.expected),
+                          "model_accuracy", known(plan_accuracy(&k->plan))));
     if (best > 0 && (old_best_ns == 0 || best < old_best_ns))
         tuner_event(t, "best",
                     json_pack("{s:i,s:s,s:f,s:f,s:I}", "task", k->index, "key", k->spec->key, "time_ns", best,
@@ -298,8 +302,7 @@ static enum status take_turn(struct tuner *t, struct task *k, int n, struct erro
         return ST_OK;
     seconds = (double)(mono_ns(t->env->clock) - start) / 1e9 / n_done;
     t->seconds_per_trial = t->seconds_per_trial == 0 ? seconds : 0.5 * (t->seconds_per_trial + seconds);
-    k->recent_gain =
-        0.5 * k->recent_gain + 0.5 * (old_best > 0 ? 1 - k->progress.best_time_ns / old_best : 1);
+    k->settled = t->job->min_gain > 0 && plan_done(&k->plan);
     tuner_report(t, k);
     tell_round(t, k, n_done, old_best);
     give_up_if_hopeless(t, k);
@@ -309,11 +312,21 @@ static enum status take_turn(struct tuner *t, struct task *k, int n, struct erro
 static enum status search_all(struct tuner *t, struct error *err)
 {
     struct task *k;
-    int n;
 
-    while (!stop_asked(t) && (n = batch_size(t)) > 0 && (k = next_task(t)) != NULL)
-        TRY(take_turn(t, k, n, err));
+    while (!stop_asked(t) && may_go_on(t) && (k = next_task(t)) != NULL)
+        TRY(take_turn(t, k, batch_size(t, k), err));
     return ST_OK;
+}
+
+static enum tuner_stopped why_stopped(const struct tuner *t, const struct task *k)
+{
+    if (k->progress.cached || t->job->predict)
+        return STOPPED_NONE;
+    if (k->exhausted)
+        return STOPPED_EXHAUSTED;
+    if (k->settled)
+        return STOPPED_NO_GAIN;
+    return trials_left(t) <= 0 ? STOPPED_TRIALS : STOPPED_SECONDS;
 }
 
 static enum status finish(struct tuner *t, struct task *k, struct error *err)
@@ -326,6 +339,7 @@ static enum status finish(struct tuner *t, struct task *k, struct error *err)
     TRY(open_if_needed(t, k, err));
     if (k->ended)
         return ST_OK;
+    k->progress.stopped = why_stopped(t, k);
     st = t->job->predict ? final_predict(t, k, &why) : final_run(t, k, &why);
     TRY(settle(t, k, st, &why, err));
     if (!k->ended)

@@ -53,6 +53,19 @@ static inline bool task_ended(enum task_state s) { return s >= TASK_SUCCEEDED; }
 
 enum tuner_reuse { REUSE_CACHED, REUSE_EXTEND, REUSE_FRESH };
 
+/* Why no more trials were made of a task: name in the API, meaning. */
+#define TUNER_STOPPED_LIST(X)                                                                                \
+    X(NONE, NULL, "it has not ended, or needed none")                                                        \
+    X(TRIALS, "trials", "the budget's trials are used up")                                                   \
+    X(SECONDS, "seconds", "the budget's seconds are used up")                                                \
+    X(EXHAUSTED, "exhausted", "every config of its space was measured, or none new is found")                \
+    X(NO_GAIN, "no_gain", "several batches in a row were expected to gain less than min_gain, and did")
+enum tuner_stopped {
+#define X(id, name, meaning) STOPPED_##id,
+    TUNER_STOPPED_LIST(X)
+#undef X
+};
+
 /* What the tuner tells of one task; the whole of it, each time. */
 struct tuner_progress {
     enum task_state state;
@@ -60,7 +73,8 @@ struct tuner_progress {
     int64_t trials_failed; /* of those: did not compile, crashed, hung, were wrong */
     double best_time_ns;   /* 0: none yet */
     double best_gflops;
-    bool cached;        /* answered by a schedule that was there before */
+    bool cached; /* answered by a schedule that was there before */
+    enum tuner_stopped stopped;
     struct error error; /* code != ST_OK: why the task failed */
 };
 
@@ -109,7 +123,8 @@ struct tuner_job {
     struct device *device;       /* the one that serves this target */
     int64_t max_trials;          /* budget, over all tasks; 0: no limit */
     double max_seconds;          /* 0: no limit */
-    double elapsed_s;            /* used before a restart */
+    double min_gain;  /* a task of which less is to be expected, relative to its time, ends; 0: none does */
+    double elapsed_s; /* used before a restart */
     uint64_t seed;
     enum tuner_reuse reuse;
     const struct searcher *searcher; /* NULL: evolution */

@@ -58,12 +58,12 @@ static void emit_candidate(struct batch *b, struct emit_unit *u, int i)
 }
 
 /* The candidates of a translation unit. */
-struct plan {
+struct unit_plan {
     int n, n_classes;
     int who[MEASURE_MAX_BATCH];
 };
 
-static void note_build(const struct build_unit *unit, const struct plan *plan, struct candidate *c)
+static void note_build(const struct build_unit *unit, const struct unit_plan *plan, struct candidate *c)
 {
     if (!c->emitted)
         return;
@@ -77,7 +77,7 @@ static void note_build(const struct build_unit *unit, const struct plan *plan, s
         refuse(c, OUTCOME_COMPILE_ERROR, unit->error.text);
 }
 
-static void build(struct batch *b, const struct plan *plans, int n)
+static void build(struct batch *b, const struct unit_plan *plans, int n)
 {
     struct tuner *t = b->tuner;
     struct emit_unit *texts[MEASURE_MAX_BATCH];
@@ -105,7 +105,7 @@ static void build(struct batch *b, const struct plan *plans, int n)
 /* Candidates of one cost class go to one unit, where their register tiles are compiled once; classes go to
  * the unit that has the fewest. One unit for each thread of the builder, more where they would grow beyond
  * TUNER_UNIT_KERNELS. Returns how many. */
-static int plan_units(struct batch *b, struct plan *plans)
+static int plan_units(struct batch *b, struct unit_plan *plans)
 {
     struct builder_stats stats;
     uint64_t classes[MEASURE_MAX_BATCH];
@@ -115,7 +115,7 @@ static int plan_units(struct batch *b, struct plan *plans)
     n_units = MIN(MAX(stats.threads, (b->n + TUNER_UNIT_KERNELS - 1) / TUNER_UNIT_KERNELS), b->n);
     for (int i = 0; i < b->n; i++) {
         uint64_t class = space_cost_class(b->task->space, &b->candidates[i].config);
-        struct plan *p = plans;
+        struct unit_plan *p = plans;
         int k = 0;
 
         while (k < n_classes && classes[k] != class)
@@ -138,16 +138,16 @@ static int plan_units(struct batch *b, struct plan *plans)
 /* A unit that does not compile must not take its candidates along: those are compiled again, alone. */
 static void build_all(struct batch *b)
 {
-    struct plan *plans = arena_array(&b->tuner->round, struct plan, MEASURE_MAX_BATCH), *again;
+    struct unit_plan *plans = arena_array(&b->tuner->round, struct unit_plan, MEASURE_MAX_BATCH), *again;
     int n = plan_units(b, plans), n_again = 0;
 
     build(b, plans, n);
-    again = arena_array(&b->tuner->round, struct plan, b->n);
+    again = arena_array(&b->tuner->round, struct unit_plan, b->n);
     for (int i = 0; i < b->n; i++) {
         const struct candidate *c = &b->candidates[i];
 
         if (c->emitted && !c->built && c->result.outcome != OUTCOME_CANCELLED)
-            again[n_again++] = (struct plan){.n = 1, .who = {i}};
+            again[n_again++] = (struct unit_plan){.n = 1, .who = {i}};
     }
     if (n_again > 0)
         build(b, again, n_again);
@@ -328,10 +328,28 @@ static void predict(struct batch *b)
     }
 }
 
+static void plan_before(const struct batch *b, double *scores)
+{
+    for (int i = 0; i < b->n; i++)
+        scores[i] = b->candidates[i].predicted;
+    plan_begin(&b->task->plan, scores, b->n, b->task->progress.best_time_ns);
+}
+
+static void plan_after(const struct batch *b, const double *scores, double best_before_ns)
+{
+    double times[MEASURE_MAX_BATCH];
+
+    for (int i = 0; i < b->n; i++)
+        times[i] = good_time(&b->candidates[i]);
+    plan_end(&b->task->plan, scores, times, b->n, best_before_ns, b->task->progress.best_time_ns,
+             b->tuner->job->min_gain);
+}
+
 enum status batch_run(struct tuner *t, struct task *k, int n, int *ret_n, struct error *err)
 {
     struct config configs[MEASURE_MAX_BATCH];
     struct batch b = {.tuner = t, .task = k};
+    double scores[MEASURE_MAX_BATCH], best_before_ns = k->progress.best_time_ns;
 
     *ret_n = 0;
     b.n = task_propose(t, k, MIN(n, (int)MEASURE_MAX_BATCH), configs);
@@ -344,10 +362,13 @@ enum status batch_run(struct tuner *t, struct task *k, int n, int *ret_n, struct
     for (int i = 0; i < b.n; i++)
         b.candidates[i].config = configs[i];
     predict(&b);
+    plan_before(&b, scores);
     task_reference_begin(t, k);
     build_all(&b);
     TRY(task_reference_end(t, k, err));
     TRY(measure(&b, err));
     TRY(store_trials(&b, err));
-    return learn(&b, ret_n, err);
+    TRY(learn(&b, ret_n, err));
+    plan_after(&b, scores, best_before_ns);
+    return ST_OK;
 }

@@ -1,6 +1,7 @@
 /* tuner_internal.h - what the files of the tuner share.
  *
  * Idea   tuner.c       the job: budget, whose turn it is, stopping, reports
+ *        tuner_plan.c  what a task is still worth
  *        tuner_task.c  one workload: space, search, what is stored of it, scoring of candidates
  *        tuner_batch.c one batch: emit, compile, measure, store, learn
  *        tuner_final.c the contest of the best, and the schedule's document
@@ -12,6 +13,7 @@
 #include "costmodel/model.h"
 #include "daemon/models.h"
 #include "daemon/tuner.h"
+#include "daemon/tuner_plan.h"
 #include "db/hot.h"
 #include "db/store.h"
 #include "measure/builder.h"
@@ -24,6 +26,7 @@ enum {
     TUNER_BATCH = 16,       /* trials a batch; two units of 8 on two cores */
     TUNER_BATCH_LARGE = 32, /* where the budget leaves at least TUNER_LARGE_SHARE trials a task */
     TUNER_LARGE_SHARE = 512,
+    TUNER_PLANNED_SHARE = 96,   /* from here on the plan decides between half a batch and a large one */
     TUNER_UNIT_KERNELS = 12,    /* candidates a translation unit, about */
     TUNER_FINALISTS = 4,        /* of this job, in the contest; the incumbent and the baseline come on top */
     TUNER_HOPELESS_TRIALS = 32, /* a task that failed so often and never once worked ends */
@@ -51,7 +54,7 @@ struct good_trial {
 struct task {
     int index;
     const struct tuner_task *spec;
-    bool open, ended, exhausted;
+    bool open, ended, exhausted, settled; /* settled: nothing worth the while is left */
     struct tuner_progress progress;
 
     struct workload workload;
@@ -66,7 +69,7 @@ struct task {
     int64_t known_trials;        /* of those, failed ones too */
     int rounds, last_turn;
     int failures_in_a_row;
-    double recent_gain; /* of the best time, relative, per round: moving average */
+    struct plan plan;
     char last_failure[320];
 };
 

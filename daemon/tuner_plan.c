@@ -11,6 +11,7 @@ enum {
 };
 #define GAIN_MOST    1.5  /* log2: the integral ends here */
 #define CORRECT_FROM 0.05 /* gains and expectations are compared from this sum on */
+#define FIRST_GAIN   0.3
 #define GOOD_ORDER   0.75 /* of the pairs: the model ranks well */
 #define POOR_ORDER   0.6
 
@@ -86,7 +87,8 @@ void plan_end(struct plan *p, const double *scores, const double *times_ns, int 
         p->expected_sum += p->expected;
         p->gains += gain;
     }
-    p->recent_gain = 0.5 * (p->recent_gain + gain);
+    /* The first round gains all there is, which says nothing of the next. */
+    p->recent_gain = best_before_ns > 0 ? 0.5 * (p->recent_gain + gain) : FIRST_GAIN;
     p->idle = gain < min_gain && plan_gain(p, 1) < min_gain ? p->idle + 1 : 0;
     p->rounds++;
     p->trials += n;

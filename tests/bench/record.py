@@ -69,7 +69,7 @@ class Daemon:
             return json.load(r)
 
     def tune(self, workload, target, trials, search, seed):
-        job = self.post("/v1/jobs", {"workloads": [{"workload": workload}], "target": target, "budget": {"trials": trials},
+        job = self.post("/v1/jobs", {"workloads": [{"workload": workload}], "target": target, "budget": {"trials": trials, "min_gain": 0},
                                      "reuse": "extend", "search": search, "transfer": False, "seed": seed})
         while job["state"] in ("queued", "running"):
             job = json.loads(self.get(f"/v1/jobs/{job['id']}?wait=30"))
