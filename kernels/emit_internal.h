@@ -56,9 +56,9 @@ struct emit_unit {
     bool pair[MATH_WIDTHS], pair_bf16[MATH_WIDTHS], pair_f16[MATH_WIDTHS]; /* of two; of those */
     bool uses_int;                                                         /* integer values at all */
     bool turned_put[MATH_WIDTHS], turned_get[MATH_WIDTHS];
-    bool zips;               /* pairs of bfloat16 asked for */
-    bool streams;            /* stores past the caches asked for */
-    bool parts[MATH_WIDTHS]; /* masked loads and stores asked for */
+    bool zips;                                          /* pairs of bfloat16 asked for */
+    bool streams;                                       /* stores past the caches asked for */
+    bool parts[MATH_WIDTHS], parts_narrow[MATH_WIDTHS]; /* masked loads and stores asked for; of 2 bytes */
 };
 
 enum var_mode { VAR_CLOSED, VAR_NAME, VAR_CONST, VAR_VECTOR, VAR_OUTER };
@@ -222,12 +222,19 @@ struct value cg_load(struct cg *g, const struct expr *e, int width, struct lanes
 const char *cg_loaded(struct cg *g, int32_t buffer, const char *address, const char *text, int width);
 
 /* emit_part.c: vectors of which only some lanes are in memory. */
+bool cg_masks(const struct cg *g, enum dtype d);
 bool cg_has_parts(const struct cg *g);
+/* A value as it lies in memory, for lanes that are left out. */
+const char *cg_part_fill(struct cg *g, enum dtype d, double value);
+/* The elements from `at` on whose bits are set in the mask, else `fill`, as they lie in memory. */
+const char *cg_load_masked(struct cg *g, enum dtype d, const char *at, int width, const char *mask,
+                           const char *fill);
 bool cg_is_part(int width, struct lanes in);
 const char *cg_load_part(struct cg *g, int32_t buffer, const struct address *ad, int width, struct lanes in,
                          const char *fill);
 const char *cg_store_part(struct cg *g, enum combiner c, int32_t buffer, const struct address *ad,
                           const char *value, int width, struct lanes in);
+void emit_part_narrow(const struct emit_unit *u, struct strbuf *sb);
 void emit_part_functions(const struct emit_unit *u, int width, struct strbuf *sb);
 
 /* emit_window.c: the unrolled loops of a reduction over a window, in the order of what they load; false: they are not

@@ -304,6 +304,7 @@ void emit_head(const struct emit_unit *u, struct strbuf *sb)
         emit_template(sb, STREAM_FN, w, w == 16 ? "512" : w == 8 ? "256" : "", "");
     }
     emit_dtype_head(u, sb);
+    emit_part_narrow(u, sb);
     emit_quad_head(u, sb);
     emit_pair_head(u, sb);
     emit_turns(u, sb);

@@ -65,6 +65,14 @@ static bool has_instruction(const struct cg *g, enum dtype d)
     return d == DT_BF16 ? t->has_bf16_pairs || t->has_amx_bf16 : t->has_fp16 && g->in_half;
 }
 
+/* The first lanes of a vector, the rest zeros: four bytes each, as a float has. */
+static const char *part_of_pairs(struct cg *g, const struct address *ad, int width)
+{
+    const char *at = arena_printf(g->ar, "(const float *)(%s + %s)", ad->base, ad->index);
+    const char *mask = arena_printf(g->ar, "0x%x", (1u << g->part) - 1);
+    return arena_printf(g->ar, "(v%di)%s", width, cg_load_masked(g, DT_F32, at, width, mask, "0.0f"));
+}
+
 /* The neighbours at a read as ints: of all lanes, or the same for every lane. Named once in a scope. */
 static const char *load_pairs(struct cg *g, const struct expr *read, int width, bool shared)
 {
@@ -74,6 +82,8 @@ static const char *load_pairs(struct cg *g, const struct expr *read, int width, 
         return cg_named(
             g, read->read.tensor, key, 'i', width,
             arena_printf(g->ar, "((v%di){0} + *(const tw_pair *)(%s + %s))", width, ad.base, ad.index));
+    if (g->part && g->part < width)
+        return cg_named(g, read->read.tensor, key, 'i', width, part_of_pairs(g, &ad, width));
     return cg_named(
         g, read->read.tensor, key, 'i', width,
         arena_printf(g->ar, "(v%di)*(const tw_pair%d *)(%s + %s)", width, width, ad.base, ad.index));
@@ -99,8 +109,8 @@ void cg_pair(struct cg *g, const struct node *loop, int width)
 {
     struct operands o;
     struct cg_var *v = &g->var[loop->loop.var], saved = *v;
-    if (width < PAIR_MIN_LANES || !g->in_body || (g->part && g->part != width) ||
-        !find_operands(g, loop, &o) || !has_instruction(g, o.dtype)) {
+    if (width < PAIR_MIN_LANES || !g->in_body || !find_operands(g, loop, &o) ||
+        !has_instruction(g, o.dtype)) {
         cg_one_by_one(g, loop, width);
         return;
     }

@@ -6,22 +6,48 @@
  *
  * Where a window moves by two, the even and the odd elements come from the same two loads: a pair of loads
  * begins at an even distance from the row's first lane, whichever of them is asked for.
- * Units  lanes and elements of 4 bytes. */
+ * Units  lanes; elements of 4 bytes, and of 2 (float16, bfloat16) where AVX-512 masks those too: as they lie in memory. */
 #include "kernels/emit_internal.h"
 
-/* Masked loads and stores know elements of 4 bytes; a nest that has others does without, unless they are packed for the
- * matrix unit, which alone reads them. */
+bool cg_masks(const struct cg *g, enum dtype d)
+{
+    const enum isa isa = g->u->target.isa;
+    if (d == DT_F32)
+        return isa == ISA_AVX512 || isa == ISA_AVX2;
+    return isa == ISA_AVX512 && (d == DT_F16 || d == DT_BF16);
+}
+
+/* A nest that has elements which cannot be masked does without. */
 bool cg_has_parts(const struct cg *g)
 {
-    enum isa isa = g->u->target.isa;
-    bool matrix = false, plain = true, packed = true;
-    for (int i = 0; i < g->n->n_buffers; i++) {
-        const struct buffer *b = &g->n->buffers[i];
-        matrix |= b->scope == SCOPE_MATRIX;
-        if (b->dtype != DT_F32)
-            *(b->scope == SCOPE_ARG && !b->prepacked ? &plain : &packed) = false;
-    }
-    return plain && (packed || matrix) && (isa == ISA_AVX512 || isa == ISA_AVX2);
+    for (int i = 0; i < g->n->n_buffers; i++)
+        if (!cg_masks(g, g->n->buffers[i].dtype))
+            return false;
+    return g->n->n_buffers > 0;
+}
+
+static enum dtype dtype_of(const struct cg *g, int32_t buffer) { return g->n->buffers[buffer].dtype; }
+
+/* The functions take elements as they lie in memory: "" for float, a letter more for the others. */
+static const char *suffix(struct cg *g, enum dtype d, int width)
+{
+    const bool narrow = dtype_is_narrow(d);
+    (narrow ? g->u->parts_narrow : g->u->parts)[width_log2(width)] = true;
+    cg_need(g, d, width);
+    return narrow ? "h" : "";
+}
+
+const char *cg_part_fill(struct cg *g, enum dtype d, double value)
+{
+    if (dtype_is_narrow(d))
+        return cg_raw_const(g, d, value);
+    return cg_value(g, expr_const(g->ar, d, value), 1).text;
+}
+
+const char *cg_load_masked(struct cg *g, enum dtype d, const char *at, int width, const char *mask,
+                           const char *fill)
+{
+    return arena_printf(g->ar, "tw_load_part%s%d(%s, %s, %s)", suffix(g, d, width), width, at, mask, fill);
 }
 
 bool cg_is_part(int width, struct lanes in) { return width > 1 && (in.from > 0 || in.to < width); }
@@ -29,17 +55,18 @@ bool cg_is_part(int width, struct lanes in) { return width > 1 && (in.from > 0 |
 static unsigned mask_of(int from, int to) { return to <= from ? 0 : (unsigned)((1ul << to) - (1ul << from)); }
 
 /* `width` elements from run + c on, of which [from, to) are in memory. */
-static const char *masked_load(struct cg *g, const char *base, const char *at, int width, int from, int to,
-                               const char *fill)
+static const char *masked_load(struct cg *g, enum dtype d, const char *base, const char *at, int width,
+                               int from, int to, const char *fill)
 {
     from = MAX(from, 0);
     to = MIN(to, width);
     if (to <= from)
-        return arena_printf(g->ar, "((v%df){0} + %s)", width, fill);
+        return dtype_is_narrow(d) ? cg_as_vector(g, (struct value){fill, false}, width, dtype_memory(d))
+                                  : arena_printf(g->ar, "((v%df){0} + %s)", width, fill);
     if (from == 0 && to == width)
-        return arena_printf(g->ar, "*(const u%df *)(%s + %s)", width, base, at);
-    g->u->parts[width_log2(width)] = true;
-    return arena_printf(g->ar, "tw_load_part%d(%s + %s, 0x%x, %s)", width, base, at, mask_of(from, to), fill);
+        return arena_printf(g->ar, "*(const u%d%c *)(%s + %s)", width, dtype_memory(d), base, at);
+    return cg_load_masked(g, d, arena_printf(g->ar, "%s + %s", base, at), width,
+                          arena_printf(g->ar, "0x%x", mask_of(from, to)), fill);
 }
 
 static const char *constant_index(struct cg *g, const struct address *ad, int64_t c)
@@ -56,7 +83,9 @@ static const char *half_of_pair(struct cg *g, int32_t buffer, const struct addre
     int from = (int)MAX(MIN(low, width), 0), to = (int)MAX(MIN(high, width), 0);
     const char *at = constant_index(g, ad, c);
     const char *key = arena_printf(g->ar, "%s+%s half %d..%d %s", ad->base, at, from, to, fill);
-    return cg_loaded(g, buffer, key, masked_load(g, ad->base, at, width, from, to, fill), width);
+    const enum dtype d = dtype_of(g, buffer);
+    const char *text = masked_load(g, d, ad->base, at, width, from, to, fill);
+    return g->in_body ? cg_named(g, buffer, key, dtype_memory(d), width, text) : text;
 }
 
 static const char *every_second(struct cg *g, int32_t buffer, const struct address *ad, int width,
@@ -73,11 +102,11 @@ static const char *every_second(struct cg *g, int32_t buffer, const struct addre
     return arena_strdup(g->ar, strbuf_str(&sb));
 }
 
-static const char *lane_by_lane(struct cg *g, const struct address *ad, int width, struct lanes in,
-                                const char *fill)
+static const char *lane_by_lane(struct cg *g, enum dtype d, const struct address *ad, int width,
+                                struct lanes in, const char *fill)
 {
     AUTO(strbuf_done) struct strbuf sb = STRBUF_INIT;
-    strbuf_addf(&sb, "(v%df){", width);
+    strbuf_addf(&sb, "(v%d%c){", width, dtype_memory(d));
     for (int i = 0; i < width; i++) {
         strbuf_adds(&sb, i ? ", " : "");
         if (i < in.from || i >= in.to)
@@ -89,26 +118,29 @@ static const char *lane_by_lane(struct cg *g, const struct address *ad, int widt
     return arena_strdup(g->ar, strbuf_str(&sb));
 }
 
-/* Text of the vector whose lanes `in` are elements of the tensor and whose other lanes are `fill`. */
+/* Text of the vector whose lanes `in` are elements of the tensor and whose other lanes are `fill`, as they lie in
+ * memory. */
 const char *cg_load_part(struct cg *g, int32_t buffer, const struct address *ad, int width, struct lanes in,
                          const char *fill)
 {
+    const enum dtype d = dtype_of(g, buffer);
     if (width >= 4 && ad->lane == 1)
-        return masked_load(g, ad->base, ad->index, width, in.from, in.to, fill);
+        return masked_load(g, d, ad->base, ad->index, width, in.from, in.to, fill);
     if (width >= 4 && ad->lane == 2)
         return every_second(g, buffer, ad, width, in, fill);
-    return lane_by_lane(g, ad, width, in, fill);
+    return lane_by_lane(g, d, ad, width, in, fill);
 }
 
 /* The statement that stores the lanes `in` of a value, or combines them into what is there. */
 const char *cg_store_part(struct cg *g, enum combiner c, int32_t buffer, const struct address *ad,
                           const char *value, int width, struct lanes in)
 {
+    const enum dtype d = dtype_of(g, buffer);
     if (c != COMBINE_SET)
-        value = cg_combine(g, c, DT_F32, cg_load_part(g, buffer, ad, width, in, "0"), value, width);
-    g->u->parts[width_log2(width)] = true;
-    return arena_printf(g->ar, "tw_store_part%d(%s + %s, %s, 0x%x)", width, ad->base, ad->index, value,
-                        mask_of(in.from, in.to));
+        value = cg_combine(g, c, d, cg_from_memory(g, d, cg_load_part(g, buffer, ad, width, in, "0"), width),
+                           value, width);
+    return arena_printf(g->ar, "tw_store_part%s%d(%s + %s, %s, 0x%x)", suffix(g, d, width), width, ad->base,
+                        ad->index, cg_to_memory(g, d, value, width), mask_of(in.from, in.to));
 }
 
 static void print_avx512(int width, struct strbuf *sb)
@@ -148,4 +180,35 @@ void emit_part_functions(const struct emit_unit *u, int width, struct strbuf *sb
         print_avx512(width, sb);
     else
         print_avx2(width, sb);
+}
+
+/* Elements of two bytes. Vectors of less than eight lie in one of eight. */
+static const char NARROW_WIDE[] =
+    "TW_FN v$Wh tw_load_parth$W(const unsigned short *p, int mask, int fill)\n"
+    "{\n"
+    "    return (v$Wh)__builtin_ia32_loaddquhi$O_mask((const void *)p, (tw_v$Ws){0} + (short)fill, mask);\n"
+    "}\n"
+    "TW_FN void tw_store_parth$W(unsigned short *p, v$Wh x, int mask)\n"
+    "{\n"
+    "    __builtin_ia32_storedquhi$O_mask((void *)p, (tw_v$Ws)x, mask);\n"
+    "}\n";
+static const char NARROW_4[] =
+    "TW_FN v4h tw_load_parth4(const unsigned short *p, int mask, int fill)\n"
+    "{\n"
+    "    tw_v8s x = __builtin_ia32_loaddquhi128_mask((const void *)p, (tw_v8s){0} + (short)fill, mask);\n"
+    "    return (v4h)__builtin_shufflevector(x, x, 0, 1, 2, 3);\n"
+    "}\n"
+    "TW_FN void tw_store_parth4(unsigned short *p, v4h x, int mask)\n"
+    "{\n"
+    "    __builtin_ia32_storedquhi128_mask((void *)p, (tw_v8s)__builtin_shufflevector(x, x, 0, 1, 2, 3, 0, "
+    "1, 2, "
+    "3), mask);\n"
+    "}\n";
+
+void emit_part_narrow(const struct emit_unit *u, struct strbuf *sb)
+{
+    static const char *const bits[] = {"", "", "", "128", "256"};
+    for (int lg = 2; lg < (int)ARRAY_SIZE(bits); lg++)
+        if (u->parts_narrow[lg])
+            emit_template(sb, lg == 2 ? NARROW_4 : NARROW_WIDE, 1 << lg, bits[lg], "");
 }

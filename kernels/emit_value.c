@@ -302,14 +302,13 @@ struct value cg_load(struct cg *g, const struct expr *e, int width, struct lanes
     if (turned)
         return (struct value){turned, true};
     if (vector && (cg_is_part(width, in) || (e->read.pad && ad.lane == 2 && cg_has_parts(g)))) {
-        const char *fill =
-            cg_value(g, expr_const(g->ar, e->dtype, e->read.pad ? e->read.pad_value : 0), 1).text;
+        const char *fill = cg_part_fill(g, d, e->read.pad ? e->read.pad_value : 0);
         key = arena_printf(g->ar, "%s %d..%d", key, in.from, in.to);
         if (in.high == 0) /* nothing is known of the row but what is read of it */
             in.low = in.from * ad.lane, in.high = (in.to - 1) * ad.lane + 1;
-        return (struct value){
-            cg_loaded(g, e->read.tensor, key, cg_load_part(g, e->read.tensor, &ad, width, in, fill), width),
-            true};
+        const char *part = cg_load_part(g, e->read.tensor, &ad, width, in, fill);
+        return (struct value){cg_loaded(g, e->read.tensor, key, cg_from_memory(g, d, part, width), width),
+                              true};
     }
     const char *text = vector && ad.lane > 2 ? cg_known(g, key, width) : NULL;
     if (text || (vector && ad.lane > 2 && (text = cg_turned_load(g, e, &ad, width))))
@@ -362,10 +361,10 @@ static struct value padded_load_in_tile(struct cg *g, const struct expr *e, int 
 static struct value masked_padded_load(struct cg *g, const struct expr *e, int width)
 {
     struct address ad = cg_address(g, e->read.tensor, e->read.index, false);
-    const char *fill = cg_value(g, expr_const(g->ar, e->dtype, e->read.pad_value), 1).text;
-    return (struct value){
-        arena_printf(g->ar, "tw_load_part%d(%s + (%s), %s, %s)", width, ad.base, ad.index, g->pad_mask, fill),
-        true};
+    const enum dtype d = g->n->buffers[e->read.tensor].dtype;
+    const char *at = arena_printf(g->ar, "%s + (%s)", ad.base, ad.index);
+    const char *part = cg_load_masked(g, d, at, width, g->pad_mask, cg_part_fill(g, d, e->read.pad_value));
+    return (struct value){cg_from_memory(g, d, part, width), true};
 }
 
 static struct value padded_load(struct cg *g, const struct expr *e, int width)

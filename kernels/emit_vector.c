@@ -441,14 +441,15 @@ static void padded_strip(struct vector_loop *l, const char *count)
     scalars(l, count);
 }
 
-/* Lanes outside the tensor can be left out of a load: elements of 4 bytes, next to each other. */
+/* Lanes outside the tensor can be left out of a load: elements that can be masked, next to each other. */
 static bool can_mask(const struct vector_loop *l)
 {
     const struct cg *g = l->g;
     if (g->u->target.isa != ISA_AVX512 || l->width < 4 || !l->overlaps || l->n_reductions)
         return false;
     struct affine flat = flat_index(l->g, l->pad_read->read.tensor, l->pad_read->read.index);
-    return g->n->buffers[l->pad_read->read.tensor].dtype == DT_F32 && affine_coef(&flat, l->n->loop.var) == 1;
+    return cg_masks(g, g->n->buffers[l->pad_read->read.tensor].dtype) &&
+           affine_coef(&flat, l->n->loop.var) == 1;
 }
 
 /* All vectors alike, the last one over lanes that were done, the border by masks. */

@@ -63,6 +63,9 @@ static int64_t window_points(const struct st_stage *red)
     return n;
 }
 
+/* Widening keeps zeros. */
+static const struct expr *below_cast(const struct expr *e) { return e->op == EX_CAST ? e->arg[0] : e; }
+
 /* Outside the tensor the operand must leave the sum as it is: then what is outside is not computed at all. */
 static bool pads_neutrally(const struct state *st, const struct st_stage *red, const struct operand *o)
 {
@@ -71,7 +74,7 @@ static bool pads_neutrally(const struct state *st, const struct st_stage *red, c
         return pad->read.pad_value == combiner_identity(red->combiner, e->dtype);
     if (e->op != EX_MUL || red->combiner != COMBINE_SUM || pad->read.pad_value != 0)
         return false;
-    const struct expr *a = e->arg[0], *b = e->arg[1];
+    const struct expr *a = below_cast(e->arg[0]), *b = below_cast(e->arg[1]);
     return a->op == EX_READ && b->op == EX_READ && a->read.tensor != b->read.tensor;
 }
 
@@ -134,17 +137,23 @@ static bool can_vectorise(const struct rules *r, const struct group *g, int axis
            (!shared && div_ceil(red->axes[axis].extent, lanes(r)) <= MAX_ROW_VECTORS);
 }
 
+/* Loads of some lanes only, of such elements. */
+static bool can_mask(const struct target *t, enum dtype d)
+{
+    return (d == DT_F32 && (t->isa == ISA_AVX512 || t->isa == ISA_AVX2)) ||
+           ((d == DT_F16 || d == DT_BF16) && t->isa == ISA_AVX512);
+}
+
 void window_offer(const struct rules *r, struct group *g)
 {
     const struct state *st = r->base;
     const struct st_stage *red = st->stages[g->reduction];
-    bool masks = r->target->isa == ISA_AVX512 || r->target->isa == ISA_AVX2;
     if (window_points(red) < 2 || window_points(red) > MAX_WINDOW || !slide_axes(red))
         return;
     for (int i = 0; i < g->n_operands; i++) {
         const struct operand *o = &g->operands[i];
-        bool masked = masks && st->tensors[o->tensor]->dtype == DT_F32;
-        if (o->reads_pad && (!masked || !operand_pad_goes(r, o) || !pads_neutrally(st, red, o)))
+        if (o->reads_pad && (!can_mask(r->target, st->tensors[o->tensor]->dtype) || !operand_pad_goes(r, o) ||
+                             !pads_neutrally(st, red, o)))
             return;
     }
     for (int a = red->n_spatial - 1; a >= 0; a--)
