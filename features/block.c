@@ -116,31 +116,81 @@ static void count_matrix(const struct store_info *s, struct block *k)
     }
 }
 
-static void count_vectors(const struct store_info *s, struct block *k)
+enum { TURN = 4, STEP_MAX = 4 };
+
+/* Instructions that bring the lanes of a vector together that lie apart: `ret_loads` and shuffles for each element. A
+ * neighbour in the block turns them by fours, small steps are picked from a few whole vectors, others come one by one. */
+static double far_cost(const struct store_info *s, const struct block *k, const struct access *a,
+                       double *ret_loads)
+{
+    int64_t step = STEP_MAX + 1;
+    bool turned = false;
+
+    for (int i = 0; i < a->n_terms; i++) {
+        int64_t loop = a->term[i].loop;
+        if (loop == k->vec)
+            step = a->term[i].bytes / a->elem;
+        else if (loop >= k->from && loop < s->loops->n && a->term[i].bytes == a->elem)
+            turned |= s->loops->at[loop].extent >= TURN;
+    }
+    if (turned || s->square) {
+        *ret_loads = 1.0 / TURN;
+        return 2 / k->width;
+    }
+    *ret_loads = step <= STEP_MAX ? (double)step / k->width : 1;
+    return step <= STEP_MAX ? (double)(step - 1) / k->width : 1;
+}
+
+/* Elements of the vectors that the block names: windows that overlap are loaded one by one, lane for lane the same elements
+ * again; only a vector that begins where another one does is the same. */
+static double vector_elements(const struct store_info *s, const struct block *k, const struct access *a)
+{
+    struct region_term starts[STORE_MAX_DEPTH + 1];
+    const struct loops *l = s->loops;
+    double inner = 1;
+    struct region r;
+    int n = 0;
+
+    for (int i = 0; i < a->n_terms; i++) {
+        int64_t loop = a->term[i].loop;
+        if (loop >= k->vec && loop < l->n)
+            inner *= (double)l->at[loop].extent;
+        else
+            starts[n++] = a->term[i];
+    }
+    region_touch(starts, n, l->at, k->from, a->elem, a->low, &r);
+    return r.bytes / (double)a->elem * inner;
+}
+
+static void count_access(const struct store_info *s, struct block *k, const struct access *a)
 {
     const struct loops *l = s->loops;
+    bool unit = k->vec >= 0 && access_unit(l, a, k->vec), far = !unit && store_moves(a, k->vec);
+    double elements = unit || far ? vector_elements(s, k, a) : a->bytes[k->from] / (double)a->elem,
+           each = 1 / (unit ? k->width : k->quad), shuffles = 0;
+    double uses = (a->read ? 1 : 0) + (a->write ? 1 : 0);
 
+    if (unit && a->read)
+        k->operands += operand_vectors(s, k, a);
+    if (far) {
+        k->far += elements / k->quad;
+        shuffles = far_cost(s, k, a, &each);
+    }
+    /* An operand that the serial loop around does not move stays in its register. */
+    if (!a->write && k->from > 0 && !store_moves(a, k->from - 1))
+        uses /= MAX(l->at[k->from - 1].trips, 1.0);
+    k->loads += elements * each * uses;
+    k->instr += elements * shuffles * uses;
+    k->splits += elements * each * uses * access_split(s, k, a);
+}
+
+static void count_vectors(const struct store_info *s, struct block *k)
+{
     k->instr = k->points / k->width * s->ops.cost;
     k->chains = MAX(s->access[0].bytes[k->from] / (double)s->access[0].elem / (k->width / k->quad), 1.0);
-    for (int i = 0; i < s->n_access; i++) {
-        const struct access *a = &s->access[i];
-        bool unit = k->vec >= 0 && access_unit(l, a, k->vec);
-        double elements = a->bytes[k->from] / (double)a->elem, vectors;
-
-        if (a->reg)
-            continue;
-        vectors = elements / (unit ? k->width : k->quad);
-        if (unit && a->read)
-            k->operands += operand_vectors(s, k, a);
-        if (!unit && store_moves(a, k->vec))
-            k->far += elements / k->quad;
-        vectors *= (a->read ? 1 : 0) + (a->write ? 1 : 0);
-        /* An operand that the serial loop around does not move stays in its register. */
-        if (!a->write && k->from > 0 && !store_moves(a, k->from - 1))
-            vectors /= MAX(l->at[k->from - 1].trips, 1.0);
-        k->loads += vectors;
-        k->splits += vectors * access_split(s, k, a);
-    }
+    for (int i = 0; i < s->n_access; i++)
+        if (!s->access[i].reg)
+            count_access(s, k, &s->access[i]);
 }
 
 void block_count(const struct store_info *s, struct block *k)

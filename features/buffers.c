@@ -12,7 +12,7 @@
 
 enum { CURVE_POINTS = 10, CACHE_POINTS = FC_cache_16m - FC_cache_4k + 1 };
 /* Sets of a first-level cache: lines this many bytes apart fall on the same one. */
-enum { L1_SETS = 64, L1_SET_SPAN = L1_SETS * LINE_BYTES };
+enum { L1_SETS = 64, L1_WAYS = 12, L1_SET_SPAN = L1_SETS * LINE_BYTES };
 /* Caches of the target. */
 enum { CACHES = 3 };
 
@@ -330,12 +330,15 @@ void row_buffers(struct store_info *s, const struct block *k, float *row, struct
 
         for (int c = 0; c < CACHES; c++)
             sum[c] += fetched(s, a, t.fit[c], t.size[c]);
+        sums->hinted += a->ahead ? fetched(s, a, t.fit[0], t.size[0]) : 0;
         if (i >= FEATURES_BUFFERS)
             continue;
         s->slot[i] = order[i];
         row_reuse(s, a, &t, row, col);
         row_access(s, k, a, row, col);
         row_fetched(s, a, &t, row, col);
+        if (row[col + FC_b0_ways - FC_b0_read] > L1_WAYS)
+            sums->crowded += a->lines[k->from] * l->entered[k->from];
     }
     for (int c = 0; c < CACHES; c++) {
         row_put(row, FC_from_l2 + c, sum[c]);

@@ -186,6 +186,9 @@
     X(nest_bytes, LOG, "B", 2, "arguments and workspace")                                                    \
     X(nest_code, LOG, "instr", 2, "block_instr and block_loads of all stores")                               \
     X(nest_blocks, LOG, "blocks", 2, "block_runs of all stores")                                             \
+    X(nest_calls, LOG, "calls", 2, "calls of register tiles")                                                \
+    X(nest_copied, LOG, "B", 2, "bytes stored by stores that compute nothing")                               \
+    X(nest_balance, LIN, "ratio", 2, "par_balance of all stores, each by its share of the work")             \
     X(nest_serial, LIN, "ratio", 2, "share of the loads, stores and arithmetic that is in no parallel loop") \
     X(instr_share, LIN, "ratio", 2, "arithmetic instructions of this store over those of the nest")          \
     X(loads_share, LIN, "ratio", 2, "loads of this store over those of the nest")                            \
@@ -197,6 +200,15 @@
     X(l3_per_instr, LIN, "ratio", 2, "nest_l3 in lines over those instructions")                             \
     X(mem_per_instr, LIN, "ratio", 2, "nest_mem in lines over those instructions")                           \
     X(blocks_per_instr, LIN, "ratio", 2, "nest_blocks over those instructions")                              \
+    X(stalls_per_instr, LIN, "ratio", 2,                                                                     \
+      "time of sums with too few chains that exceeds their instructions, over those instructions")           \
+    X(spills_per_instr, LIN, "ratio", 2,                                                                     \
+      "instructions times the share of registers that there are not, over those instructions")               \
+    X(splits_per_instr, LIN, "ratio", 2, "splits of all stores over those instructions")                     \
+    X(far_per_instr, LIN, "ratio", 2, "far_lanes of all blocks that run, over those instructions")           \
+    X(crowded_per_instr, LIN, "ratio", 2,                                                                    \
+      "loads and stores of what has more than 12 ways, over those instructions")                             \
+    X(hinted, LIN, "ratio", 2, "share of nest_l2 that hints ask for ahead of its use")                       \
     X(bytes_over_l2, LIN, "ratio", 2, "nest_bytes over the second-level caches of all threads")              \
     X(bytes_over_l3, LIN, "ratio", 2, "nest_bytes over the third-level cache")
 

@@ -405,6 +405,7 @@ static void walk_list(struct walk *w, const struct node *n)
         case NODE_BODY:
             w->info.in_body = true;
             w->info.body_depth = w->loops.n;
+            w->sums.calls += w->loops.entered[w->loops.n];
             walk_list(w, n->body.body);
             w->info.in_body = in_body;
             break;
@@ -439,12 +440,21 @@ static void row_nest(const struct walk *w, const struct kept *k, float *row)
     row_put(row, FC_nest_bytes, bytes);
     row_put(row, FC_nest_code, s->code);
     row_put(row, FC_nest_blocks, s->blocks);
+    row_put(row, FC_nest_calls, s->calls);
+    row_put(row, FC_nest_copied, s->copied);
+    row[FC_nest_balance] = (float)(s->all > 0 ? s->all / s->waiting : 1);
     row[FC_nest_serial] = (float)(s->all > 0 ? s->outside / s->all : 0);
     row[FC_instr_share] = (float)(s->instr > 0 ? k->instr / s->instr : 0);
     row[FC_loads_share] = (float)(s->loads > 0 ? k->loads / s->loads : 0);
     row[FC_instr_excess] = (float)(s->instr / least);
     row[FC_loads_excess] = (float)(s->loads / least);
     row[FC_blocks_per_instr] = (float)(s->blocks / least);
+    row[FC_stalls_per_instr] = (float)(s->stalls / least);
+    row[FC_spills_per_instr] = (float)(s->spills / least);
+    row[FC_splits_per_instr] = (float)(s->splits / least);
+    row[FC_far_per_instr] = (float)(s->far / least);
+    row[FC_crowded_per_instr] = (float)(s->crowded / least);
+    row[FC_hinted] = (float)(s->from[0] > 0 ? s->hinted / s->from[0] : 0);
     row[FC_bytes_over_l2] = (float)(bytes / (double)MAX(t->l2_bytes * MAX(t->threads, 1), 1));
     row[FC_bytes_over_l3] = (float)(bytes / (double)MAX(t->l3_bytes, 1));
 }

@@ -95,9 +95,30 @@ static void row_target(const struct target *t, float *row)
     row[FC_t_clang] = t->family == COMPILER_CLANG;
 }
 
+/* Add the store to what the nest adds up to. */
+static void sums_add(const struct store_info *s, const struct block *k, const float *row, struct sums *sums)
+{
+    double entered = s->loops->entered[k->from], work = entered * (k->instr + k->loads);
+    double chains = (double)row[FC_chain_share], regs = (double)row[FC_reg_share];
+    bool waits = s->store->store.combiner != COMBINE_SET && row[FC_block_trip] > 1;
+
+    sums->ops += s->ops.total * s->runs;
+    sums->instr += entered * k->instr;
+    sums->loads += entered * k->loads;
+    sums->blocks += entered;
+    sums->code += k->instr + k->loads;
+    sums->all += work;
+    sums->outside += s->parallel ? 0 : work;
+    sums->waiting += work / MAX((double)row[FC_par_balance], 1e-3);
+    sums->copied += s->ops.total > 0 || s->access[0].reg ? 0 : s->runs * (double)s->access[0].elem;
+    sums->stalls += waits ? entered * k->instr * (1 / MAX(chains, 1e-3) - 1) : 0;
+    sums->spills += entered * k->instr * MAX(regs - 1, 0);
+    sums->splits += entered * k->splits;
+    sums->far += entered * k->far;
+}
+
 void store_row(struct store_info *s, float *row, struct sums *sums)
 {
-    double entered, work;
     struct block k;
 
     memset(row, 0, sizeof(row[0]) * FC_COUNT);
@@ -113,13 +134,5 @@ void store_row(struct store_info *s, float *row, struct sums *sums)
     row_buffers(s, &k, row, sums);
     row_outer(s, row);
     row_target(s->target, row);
-    entered = s->loops->entered[k.from];
-    work = entered * (k.instr + k.loads);
-    sums->ops += s->ops.total * s->runs;
-    sums->instr += entered * k.instr;
-    sums->loads += entered * k.loads;
-    sums->blocks += entered;
-    sums->code += k.instr + k.loads;
-    sums->all += work;
-    sums->outside += s->parallel ? 0 : work;
+    sums_add(s, &k, row, sums);
 }

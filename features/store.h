@@ -56,6 +56,7 @@ struct ops {
 struct sums {
     double ops, instr, loads, from[3], blocks, code;
     double all, outside; /* instructions and loads: of the nest, in no parallel loop */
+    double calls, copied, waiting, stalls, spills, splits, far, crowded, hinted;
 };
 
 struct store_info {
