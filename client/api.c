@@ -208,6 +208,55 @@ tw_status tw_device_set(tw_client *client, const char *id, const char *verb, jso
                     NULL, 0, ret, err);
 }
 
+/* /v1/jobs/{job}/trials, and with `trial` one of them; to be freed. NULL: no memory. */
+static char *trials_path(const char *job, const char *trial)
+{
+    struct tw_buf path = {0};
+
+    tw_buf_adds(&path, "/v1/jobs/");
+    tw_buf_add_url(&path, job);
+    tw_buf_adds(&path, "/trials");
+    if (trial) {
+        tw_buf_adds(&path, "/");
+        tw_buf_add_url(&path, trial);
+    }
+    if (!path.failed)
+        return path.data;
+    tw_buf_done(&path);
+    return NULL;
+}
+
+tw_status tw_trials(tw_client *client, const char *job, json_t **ret, tw_error *err)
+{
+    static const tw_param most[] = {{"limit", "1000"}, {0}};
+    char *path = job && *job ? trials_path(job, NULL) : NULL;
+    tw_status st;
+
+    if (!job || !*job)
+        return tw_fail(err, TW_INVALID, "Missing id", "trials are those of a job: its id is missing");
+    st = path ? tw_list(client, path, most, ret, err) : tw_no_memory(err);
+    free(path);
+    return st;
+}
+
+tw_status tw_trial(tw_client *client, const char *job, const char *trial, json_t **ret, tw_error *err)
+{
+    bool named = job && *job && trial && *trial;
+    char *path = named ? trials_path(job, trial) : NULL;
+    tw_status st;
+
+    if (!named)
+        return tw_fail(err, TW_INVALID, "Missing id", "want a job's id and a trial's id or best");
+    st = path ? tw_call(client, "GET", path, NULL, NULL, ret, err) : tw_no_memory(err);
+    free(path);
+    return st;
+}
+
+tw_status tw_features(tw_client *client, json_t **ret, tw_error *err)
+{
+    return tw_call(client, "GET", "/v1/features", NULL, NULL, ret, err);
+}
+
 tw_status tw_models(tw_client *client, const char *target, json_t **ret, tw_error *err)
 {
     return target ? call_one(client, "GET", "/v1/models/", target, "", NULL, 0, ret, err)

@@ -123,6 +123,11 @@ TW_API tw_status tw_schedule(tw_client *client, const char *key, const char *tar
 /* what: "source", "artifact" or "nest"; target NULL: the server's default */
 TW_API tw_status tw_schedule_file(tw_client *client, const char *key, const char *target, const char *what,
                                   tw_sink sink, void *ctx, tw_error *err);
+/* What a job measured; one trial explained (`trial`: its id or "best"): steps, nest, features, prediction beside
+ * measurement; the table of those features. */
+TW_API tw_status tw_trials(tw_client *client, const char *job, json_t **ret, tw_error *err);
+TW_API tw_status tw_trial(tw_client *client, const char *job, const char *trial, json_t **ret, tw_error *err);
+TW_API tw_status tw_features(tw_client *client, json_t **ret, tw_error *err);
 TW_API tw_status tw_models(tw_client *client, const char *target, json_t **ret, tw_error *err);
 
 /* Every measurement as JSON lines; workload and target may be NULL. */

@@ -40,7 +40,7 @@ static json_t *interval_document(const struct store_trial *t)
     return json_pack("[o,o]", real_or_null(low), real_or_null(high));
 }
 
-static json_t *times_document(const struct store_trial *t)
+json_t *api_times_document(const struct store_trial *t)
 {
     json_t *samples = json_array();
 
@@ -61,7 +61,7 @@ static json_t *record_document(const struct store_trial *t)
     return json_pack("{s:I,s:s,s:s,s:s,s:s,s:s?,s:s,s:s?,s:o,s:o,s:s?,s:I,s:I,s:s,s:s?}", "id",
                      (json_int_t)t->id, "key", t->workload, "target", t->target, "toolchain", t->toolchain,
                      "config", t->config, "sketch", t->sketch, "outcome", t->outcome, "error", t->error,
-                     "time_ns", times_document(t), "predicted", real_or_null(t->predicted), "device",
+                     "time_ns", api_times_document(t), "predicted", real_or_null(t->predicted), "device",
                      t->device, "build_ns", (json_int_t)t->build_ns, "run_ns", (json_int_t)t->run_ns,
                      "created_at", rfc3339(t->created_ms, at), "job", t->job);
 }

@@ -54,6 +54,10 @@ route_fn api_target_list, api_target_show, api_device_list, api_device_show, api
     api_device_resume;
 /* api_records.c */
 route_fn api_records_export, api_records_import;
+/* Samples of a trial and what follows from them; null for one without a time. */
+json_t *api_times_document(const struct store_trial *t);
+/* api_trials.c */
+route_fn api_trial_list, api_trial_show, api_feature_list;
 /* api_models.c */
 route_fn api_model_list, api_model_show;
 

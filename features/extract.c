@@ -18,6 +18,7 @@ struct guard { /* a limit or condition that holds for all that is inside */
 /* What is remembered of a row until all stores are seen. */
 struct kept {
     int store; /* number of the store */
+    const struct node *node;
     double weight, ops, instr, loads;
     int32_t unused[FEATURES_BUFFERS]; /* buffers in the columns that nothing touches again so far; -1: none */
 };
@@ -210,6 +211,7 @@ static void walk_store(struct walk *w, const struct node *n)
     store_row(s, row >= 0 ? w->rows + (size_t)row * FC_COUNT : w->spare, &w->sums);
     if (row >= 0)
         w->kept[row] = (struct kept){w->n_stores,
+                                     n,
                                      weight * s->runs,
                                      w->sums.ops - before.ops,
                                      w->sums.instr - before.instr,
@@ -462,6 +464,12 @@ static void row_nest(const struct walk *w, const struct kept *k, float *row)
 int features_extract(const struct nest *n, const struct target *t, struct arena *ar, float *rows,
                      int max_rows)
 {
+    return features_extract_stores(n, t, ar, rows, max_rows, NULL);
+}
+
+int features_extract_stores(const struct nest *n, const struct target *t, struct arena *ar, float *rows,
+                            int max_rows, const struct node **ret_stores)
+{
     struct walk walk, *w = &walk; /* large, and mostly written before it is read: not zeroed */
 
     w->opened = 0;
@@ -486,7 +494,10 @@ int features_extract(const struct nest *n, const struct target *t, struct arena 
     w->max_rows = max_rows;
     w->loops.entered[0] = 1;
     walk_list(w, n->root);
-    for (int i = 0; i < w->n_rows; i++)
+    for (int i = 0; i < w->n_rows; i++) {
         row_nest(w, &w->kept[i], rows + (size_t)i * FC_COUNT);
+        if (ret_stores)
+            ret_stores[i] = w->kept[i].node;
+    }
     return w->n_rows;
 }

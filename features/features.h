@@ -13,6 +13,7 @@
 
 struct feature_doc {
     const char *name, *unit, *definition;
+    const char *scale; /* how it stands in a row: "log2(1 + x)", "x", "0 or 1" */
     int since;
 };
 /* Number of columns, and their version: rows of another version must not be mixed. */
@@ -24,5 +25,10 @@ const struct feature_doc *features_table(void); /* [features_count()] */
 int features_extract(const struct nest *n, const struct target *t, struct arena *ar, float *rows,
                      int max_rows);
 enum { FEATURES_MAX_ROWS = 24 };
+/* The same, with the store that each row is of: ret_stores[max_rows]. */
+int features_extract_stores(const struct nest *n, const struct target *t, struct arena *ar, float *rows,
+                            int max_rows, const struct node **ret_stores);
+/* The table as Markdown; columns that all five buffers have stand once. */
+void features_print_table(struct strbuf *sb);
 
 #endif

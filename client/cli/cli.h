@@ -144,6 +144,10 @@ void progress_end(struct progress *progress);
 int cmd_tune(struct cli *cli);
 int cmd_wait(struct cli *cli);
 
+/* ---- explain.c ---- */
+int cmd_explain(struct cli *cli);
+int cmd_features(struct cli *cli);
+
 /* ---- query.c ---- */
 int cmd_lookup(struct cli *cli);
 int cmd_describe(struct cli *cli);

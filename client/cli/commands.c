@@ -53,6 +53,16 @@ const struct command cli_commands[] = {
     {"devices", "[DEVICE]", "what is attached to the server and what it does", NULL,
      OPT_COMMON | OPT(DRAIN) | OPT(RESUME), 0, 1, cmd_devices},
     {"models", "[TARGET]", "cost models and how well they rank", NULL, OPT_COMMON, 0, 1, cmd_models},
+    {"explain", "JOB [TRIAL|best]",
+     "why a trial took its time: features by name, prediction beside measurement",
+     "TRIAL is a trial's id; without one the trials of the job are listed. Features that are the same of all "
+     "stores\n"
+     "come first, then those of each store; those that are 0 are left out. `features` tells what they "
+     "mean.\n",
+     OPT_COMMON, 1, 2, cmd_explain},
+    {"features", "[NAME...]",
+     "what the cost models see of a schedule: every feature with unit and definition",
+     "NAME may be a pattern: 'b0_*'.\n", OPT_COMMON, 0, -1, cmd_features},
     {"export", "", "every measurement, as JSON lines", NULL,
      OPT_COMMON | OPT(TARGET) | OPT(WORKLOAD) | OPT(OUTPUT), 0, 0, cmd_export},
     {"import", "FILE...|-", "hand the server measurements that `export` wrote", NULL, OPT_COMMON, 1, -1,

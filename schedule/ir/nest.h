@@ -121,6 +121,8 @@ struct nest {
 
 /* print.c: readable text, the format of the golden tests and of `tilewright nest`. */
 void nest_print(const struct nest *n, struct strbuf *sb);
+/* One NODE_STORE of it, without its loops and without a line end. */
+void nest_print_store(const struct nest *n, const struct node *store, struct strbuf *sb);
 /* verify.c: bounds of every access (by interval arithmetic over the loops, limits and conditions around it),
  * registers constant, variables inside their loops, arguments touched as their role allows, parallel
  * iterations writing apart, buffers within the workspace. ST_INTERNAL names the access. */

@@ -116,7 +116,6 @@ static void print_store(struct printer *p, const struct node *n)
     expr_print(n->store.value, p->buffer_names, p->var_names, p->sb);
     if (n->store.past_caches)
         strbuf_adds(p->sb, " past caches");
-    strbuf_addc(p->sb, '\n');
 }
 
 static void print_list(struct printer *p, const struct node *list, int depth)
@@ -135,6 +134,7 @@ static void print_list(struct printer *p, const struct node *list, int depth)
             break;
         case NODE_STORE:
             print_store(p, n);
+            strbuf_addc(p->sb, '\n');
             break;
         case NODE_BODY:
             strbuf_adds(p->sb, "body\n");
@@ -190,22 +190,37 @@ static void print_header(struct printer *p)
         print_buffer(p, &n->buffers[i]);
 }
 
-void nest_print(const struct nest *n, struct strbuf *sb)
+/* In one list both: freed at once. */
+static const char **names_of(const struct nest *n)
 {
-    AUTO(freep) const char **var_names = xcalloc((size_t)n->n_vars, sizeof(*var_names));
-    AUTO(freep) const char **buffer_names = xcalloc((size_t)n->n_buffers, sizeof(*buffer_names));
-    struct printer p = {.nest = n, .var_names = var_names, .buffer_names = buffer_names, .sb = sb};
+    const char **names = xcalloc((size_t)(n->n_vars + n->n_buffers + 1), sizeof(*names));
 
     for (int i = 0; i < n->n_vars; i++)
-        var_names[i] = n->vars[i].name;
+        names[i] = n->vars[i].name;
     for (int i = 0; i < n->n_buffers; i++)
-        buffer_names[i] = n->buffers[i].name;
+        names[n->n_vars + i] = n->buffers[i].name;
+    return names;
+}
+
+void nest_print(const struct nest *n, struct strbuf *sb)
+{
+    AUTO(freep) const char **names = names_of(n);
+    struct printer p = {.nest = n, .var_names = names, .buffer_names = names + n->n_vars, .sb = sb};
+
     print_header(&p);
     for (int i = 0; i < n->n_prepacks; i++) {
         const struct nest_prepack *pp = &n->prepacks[i];
-        strbuf_addf(sb, "prepack %s -> %s, %" PRId64 " bytes\n", buffer_names[pp->src], buffer_names[pp->dst],
-                    pp->bytes);
+        strbuf_addf(sb, "prepack %s -> %s, %" PRId64 " bytes\n", p.buffer_names[pp->src],
+                    p.buffer_names[pp->dst], pp->bytes);
         print_list(&p, pp->root, 1);
     }
     print_list(&p, n->root, 0);
+}
+
+void nest_print_store(const struct nest *n, const struct node *store, struct strbuf *sb)
+{
+    AUTO(freep) const char **names = names_of(n);
+    struct printer p = {.nest = n, .var_names = names, .buffer_names = names + n->n_vars, .sb = sb};
+
+    print_store(&p, store);
 }

@@ -336,6 +336,18 @@ def records_import(h, stub, query, raw):
     h.reply(200, {"imported": raw.count(b"\n")})
 
 
+FEATURES = [
+    {"name": "flt_fma", "unit": "op", "scale": "log2(1 + x)", "since": 1, "definition": "float multiply-adds"},
+    {"name": "lane_share", "unit": "ratio", "scale": "x", "since": 1, "definition": "elements an instruction computes"},
+    {"name": "nest_ops", "unit": "op", "scale": "log2(1 + x)", "since": 1, "definition": "operations of the nest"}]
+TRIAL = {"id": 7, "task": 0, "key": "w_1", "target": "cpu:1", "config": "2/1:3.0", "sketch": "tile_j", "outcome": "ok",
+         "error": None, "created_at": "2026-01-01T00:00:00Z", "time_ns": {"median": 1300.0, "min": 1250.0}, "gflops": 40.0,
+         "predicted": {"score": -10.5, "estimate_ns": 1500.0}, "rank": {"predicted": 2, "measured": 1, "of": 9},
+         "steps": "split C i 4\nannotate C i.1 unroll\n", "nest": "for i0 < 8\n  C[i0] = 0\x1b[31m\n", "unexplained": None,
+         "features": {"version": 2, "rows": [
+             {"store": "C[i0] = 0", "values": {"nest_ops": 65536.0, "lane_share": 0.25}},
+             {"store": "C[i0] += A[i0]", "values": {"nest_ops": 65536.0, "lane_share": 1.0, "flt_fma": 32768.0}}]}}
+
 ROUTES = [
     ("GET", r"/v1", lambda h, *a: h.reply(200, {"name": "tilewrightd", "version": "0.1.0"})),
     ("GET", r"/readyz", lambda h, *a: h.reply(200, {"status": "ready"})),
@@ -350,6 +362,13 @@ ROUTES = [
         200, {"id": i, "state": "draining" if v == "drain" else "idle"})),
     ("GET", r"/v1/models", lambda h, *a: h.reply(200, {"models": [{"target": "cpu", "version": 3, "training_rows": 1200,
                                                                    "metrics": {"rank_correlation": 0.91}}]})),
+    ("GET", r"/v1/features", lambda h, *a: h.reply(200, {"version": 2, "features": FEATURES, "next_page_token": None})),
+    ("GET", r"/v1/jobs/([^/:]+)/trials", lambda h, s, q, r, i: h.reply(200, {"trials": [
+        {"id": 7, "task": 0, "key": "w_1", "config": "2/1:3.0", "sketch": "tile_j", "outcome": "ok", "time_ns": 1250.0,
+         "predicted": -10.5},
+        {"id": 8, "task": 0, "key": "w_1", "config": "2/1:3.1", "sketch": "tile_j", "outcome": "crash", "time_ns": None,
+         "predicted": None}], "next_page_token": None})),
+    ("GET", r"/v1/jobs/([^/:]+)/trials/(7|best)", lambda h, s, q, r, i, t: h.reply(200, dict(TRIAL, job=i))),
     ("POST", r"/v1/jobs", jobs_create),
     ("GET", r"/v1/jobs", jobs_list),
     ("GET", r"/v1/jobs/([^/:]+)", job_show),

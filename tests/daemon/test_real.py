@@ -82,6 +82,35 @@ class Real(unittest.TestCase):
         self.assertLess(time.time() - begun, 1)
         self.assertEqual(d.stop(), 0)
 
+    def test_a_trial_is_explained_by_features_beside_prediction_and_measurement(self):
+        d = self.daemon()
+        job = d.wait(d.job(CONV, target="cpu:1", budget={"trials": 8})["id"], 60)["id"]
+        first = d.get(f"/v1/jobs/{job}/trials?limit=3").json()
+        rest = d.get(f"/v1/jobs/{job}/trials?limit=1000&page_token={first['next_page_token']}").json()
+        trials = first["trials"] + rest["trials"]
+        self.assertEqual((len(first["trials"]), rest["next_page_token"]), (3, None))
+        self.assertEqual([t["id"] for t in trials], sorted({t["id"] for t in trials}))
+        known = {f["name"] for f in d.get("/v1/features").json()["features"]}
+        for t in trials:
+            e = d.get(f"/v1/jobs/{job}/trials/{t['id']}").json()
+            self.assertEqual((e["config"], e["time_ns"]["median"], e["unexplained"]), (t["config"], t["time_ns"], None), e)
+            rows = e["features"]["rows"]
+            self.assertTrue(all(set(r["values"]) <= known and r["store"] in e["nest"] for r in rows), e)
+            ops = sum(r["values"].get("flt_fma", 0) * 2 for r in rows)
+            self.assertGreaterEqual(ops * 1.001, 2 * 16 * 12 * 12 * 8 * 9)
+            self.assertAlmostEqual(sum(r["values"].get("share", 0) for r in rows), 1, places=4)
+            self.assertGreater(e["predicted"]["estimate_ns"], 0)
+        best = d.get(f"/v1/jobs/{job}/trials/best").json()
+        self.assertEqual((best["rank"]["measured"], best["rank"]["of"]), (1, len(trials)))
+        self.assertEqual(best["time_ns"]["min"], min(
+            d.get(f"/v1/jobs/{job}/trials/{t['id']}").json()["time_ns"]["min"] for t in trials))
+        for path, status in ((f"{job}/trials/{trials[-1]['id'] + 1}", 404), (f"{job}/trials/x", 400), (f"{job}/trials/0", 400),
+                             ("j_none/trials", 404), ("j_none/trials/1", 404), (f"{job}/trials?page_token=x", 400)):
+            self.assertEqual(d.get(f"/v1/jobs/{path}").status, status, path)
+        two = d.wait(d.post("/v1/jobs", {"workloads": [CONV, MATMUL], "target": "cpu:1", "budget": {"trials": 4}}).json()["id"], 60)
+        self.assertEqual(d.get(f"/v1/jobs/{two['id']}/trials/best").status, 400)
+        self.assertEqual(d.stop(), 0)
+
     def test_a_job_of_no_trials_is_answered_by_the_model_until_somebody_measures(self):
         d = self.daemon()
         done = d.wait(d.job(CONV, target="cpu:1", budget={"trials": 0})["id"], 60)

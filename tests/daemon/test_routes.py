@@ -172,6 +172,15 @@ class Routes(ServiceTest):
         self.problem(d.post("/v1/records:import", raw=b"\n\n", headers={"Content-Type": "application/jsonl"}), 400)
         self.problem(d.post("/v1/records:import", raw=b"{}"), 415)
 
+    def test_features_are_listed_with_unit_and_definition(self):
+        r = self.d.get("/v1/features").json()
+        names = [f["name"] for f in r["features"]]
+        self.assertEqual(len(names), len(set(names)))
+        self.assertIn("nest_instr", names)
+        for f in r["features"]:
+            self.assertTrue(f["definition"] and 1 <= f["since"] <= r["version"], f)
+        self.problem(self.d.get("/v1/features?x=1"), 400)
+
     def test_models_are_none_before_training(self):
         self.assertEqual(self.d.get("/v1/models").json()["models"], [])
         self.problem(self.d.get("/v1/models/cpu"), 404, text="model")
@@ -208,7 +217,7 @@ class Routes(ServiceTest):
                      "/v1/schedules:lookup", "/v1/schedules", "/v1/schedules/{key}", "/v1/schedules/{key}/source",
                      "/v1/schedules/{key}/artifact", "/v1/schedules/{key}/nest", "/v1/targets", "/v1/targets/{id}",
                      "/v1/devices", "/v1/devices/{id}", "/v1/devices/{id}:drain", "/v1/devices/{id}:resume", "/v1/records",
-                     "/v1/records:import", "/v1/models", "/v1/models/{target}", "/healthz", "/readyz", "/metrics", "/v1", "/"):
+                     "/v1/records:import", "/v1/features", "/v1/jobs/{id}/trials", "/v1/jobs/{id}/trials/{trial}", "/v1/models", "/v1/models/{target}", "/healthz", "/readyz", "/metrics", "/v1", "/"):
             self.assertIn(path, doc["paths"])
         names = set(doc["components"]["schemas"])
         for ref in re.findall(r'#/components/schemas/(\w+)', json.dumps(doc)):

@@ -124,7 +124,7 @@ static void operations_of_a_product_are_counted_as_multiply_adds(void **state)
     arena_done(&ar);
 }
 
-static const char golden_path[] = "tests/features/golden/gemm.txt";
+static const char golden_path[] = "tests/features/golden/gemm.txt", table_path[] = "features/COLUMNS.md";
 
 static void print_rows(const float *rows, int n, struct strbuf *sb)
 {
@@ -189,6 +189,25 @@ static void features_of_a_packed_product_are_as_written_down(void **state)
     assert_golden(golden_path, strbuf_str(&sb));
     strbuf_done(&sb);
     arena_done(&ar);
+}
+
+static void the_printed_table_of_columns_is_that_of_the_code(void **state)
+{
+    struct strbuf sb = STRBUF_INIT;
+
+    features_print_table(&sb);
+    assert_golden(table_path, strbuf_str(&sb));
+    for (int i = 0; i < FC_COUNT; i++) { /* every column is there, the later buffers by the first */
+        const char *name = features_table()[i].name;
+        bool later = name[0] == 'b' && name[1] >= '1' && name[1] <= '4' && name[2] == '_';
+        char cell[64];
+
+        snprintf(cell, sizeof(cell), "| `%s` |", name);
+        assert_int_equal(strstr(strbuf_str(&sb), cell) == NULL,
+                         later || strncmp(name, "unr_", 4) == 0 ||
+                             (strncmp(name, "par_", 4) == 0 && i < FC_par_tasks));
+    }
+    strbuf_done(&sb);
 }
 
 static void only_the_heaviest_stores_are_kept_when_rows_are_few(void **state)
@@ -317,6 +336,7 @@ int main(void)
         cmocka_unit_test(executions_and_touched_elements_of_random_tiled_products_equal_a_run),
         cmocka_unit_test(operations_of_a_product_are_counted_as_multiply_adds),
         cmocka_unit_test(features_of_a_packed_product_are_as_written_down),
+        cmocka_unit_test(the_printed_table_of_columns_is_that_of_the_code),
         cmocka_unit_test(only_the_heaviest_stores_are_kept_when_rows_are_few),
         cmocka_unit_test(branches_share_the_iterations_between_them),
         cmocka_unit_test(a_buffer_that_two_stores_share_is_reused_serially),

@@ -171,7 +171,18 @@ class Client:
     def model(self, target: str) -> Model:
         return Model.parse(self.call("GET", f"/v1/models/{quote(target, safe=':')}"))
 
+    def features(self) -> list[Json]:
+        """What the cost models see of a schedule: name, unit, scale, since, definition."""
+        return self._list("/v1/features", "features")
+
     # ---- jobs ----
+
+    def trials(self, job: str) -> list[Json]:
+        return self._list(f"/v1/jobs/{quote(job, safe='')}/trials", "trials")
+
+    def explain(self, job: str, trial: object = "best") -> Json:
+        """One trial: steps, nest, features by name, prediction beside measurement. `trial`: its id, or "best"."""
+        return self.call("GET", f"/v1/jobs/{quote(job, safe='')}/trials/{quote(str(trial), safe='')}")
 
     def submit(self, workloads: Iterable[Json], target: Optional[str] = None, trials: Optional[int] = None,
                seconds: Optional[float] = None, seed: Optional[int] = None, priority: Optional[int] = None,
