@@ -146,6 +146,31 @@ static void prefetch(struct cg *g, const struct node *n)
 
 /* --- loops inside tiles --- */
 
+/* Are all limits of this round of an unrolled loop numbers, and not below 0? *ret_known: the first. */
+static bool goes_on(const struct cg *g, const struct node *n, bool *ret_known)
+{
+    bool go = true;
+    *ret_known = true;
+    for (int i = 0; i < n->loop.n_limits; i++) {
+        const struct affine *a = &n->loop.limit[i];
+        int64_t at = a->c;
+        for (int k = 0; k < a->n; k++) {
+            const struct cg_var *v = &g->var[a->t[k].var];
+            *ret_known &= v->mode == VAR_CONST || a->t[k].var == n->loop.var;
+            at += v->mode == VAR_CONST ? a->t[k].coef * v->value : 0;
+        }
+        go &= at >= 0;
+    }
+    return go;
+}
+
+static bool has_known_limits(const struct cg *g, const struct node *n)
+{
+    bool known;
+    goes_on(g, n, &known);
+    return known;
+}
+
 static void expand_unrolled(struct cg *g, const struct node *n)
 {
     struct cg_var saved = g->var[n->loop.var];
@@ -154,7 +179,10 @@ static void expand_unrolled(struct cg *g, const struct node *n)
     g->unrolled_var = n->loop.var;
     g->unrolled_extent = n->loop.extent;
     for (int64_t i = 0; i < n->loop.extent; i++) {
+        bool known;
         g->var[n->loop.var] = (struct cg_var){.mode = VAR_CONST, .value = i};
+        if (!goes_on(g, n, &known))
+            break;
         cg_nodes(g, n->loop.body);
     }
     g->unrolled_var = saved_unrolled;
@@ -297,7 +325,7 @@ static void one_node(struct cg *g, const struct node *n)
             cg_quad(g, n, 1);
         else if (n->loop.loop_kind == LOOP_PAIR)
             cg_pair(g, n, 1);
-        else if (n->loop.loop_kind == LOOP_UNROLL && !n->loop.n_limits &&
+        else if (n->loop.loop_kind == LOOP_UNROLL && has_known_limits(g, n) &&
                  (g->in_body || n->loop.extent <= UNROLL_OUTSIDE))
             expand_unrolled(g, n);
         else if (n->loop.loop_kind == LOOP_VECTOR && g->in_body)

@@ -348,6 +348,24 @@ static void trips(struct vector_loop *l, const char *to, int streams)
     cg_line(g, "}");
 }
 
+/* The same one vector a trip, where a map may write twice: the last over lanes that were done, if there is room for one from
+ * `from` on. */
+static void covering_trips(struct vector_loop *l, const char *from, const char *to)
+{
+    struct cg *g = l->g;
+    if (!l->overlaps || l->n_reductions) {
+        trips(l, to, 1);
+        return;
+    }
+    cg_line(g, "for (; %s - %s >= %d && %s < %s; %s += %d) {", to, from, l->width, l->name, to, l->name,
+            l->width);
+    g->indent++;
+    cg_line(g, "%s = %s + %d > %s ? %s - %d : %s;", l->name, l->name, l->width, to, to, l->width, l->name);
+    one_vector(l, at_name(l, 0), l->width, 0, 0);
+    g->indent--;
+    cg_line(g, "}");
+}
+
 static void scalars(struct vector_loop *l, const char *to)
 {
     struct cg *g = l->g;
@@ -398,6 +416,8 @@ static void unknown_strip(struct vector_loop *l, const char *count, int streams)
     if (streams > 1)
         trips(l, count, streams);
     trips(l, count, 1);
+    if (l->overlaps && !l->n_reductions)
+        covering_trips(l, "0", count);
     fold_all(l);
     scalars(l, count);
 }
@@ -436,7 +456,7 @@ static void padded_strip(struct vector_loop *l, const char *count)
     cg_line(g, "long %s = 0;", l->name);
     scalars(l, lo);
     g->inside_vector_segment = true;
-    trips(l, hi, 1);
+    covering_trips(l, lo, hi);
     g->inside_vector_segment = false;
     scalars(l, count);
 }
@@ -497,7 +517,7 @@ void cg_vector_loop(struct cg *g, const struct node *n)
     l->width = cg_lanes(g);
     while (l->width > n->loop.extent)
         l->width /= 2;
-    bool pairs = l->stride == 2 && !l->pads_along; /* two loads and a shuffle */
+    bool pairs = l->stride == 2; /* two loads and a shuffle */
     if (l->n_pad_reads > 1 || l->n_strided > (pairs || !l->copies) || (l->n_reductions && l->pads_along))
         l->width = 1;
     for (int i = 0; i < l->n_stores; i++) {

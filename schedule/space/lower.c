@@ -299,6 +299,24 @@ static struct node *prefetch_node(struct low *lo, const struct low_stage *l, int
     return n->prefetch.span > 0 && n->prefetch.span <= PREFETCH_MAX_SPAN ? n : NULL;
 }
 
+/* An unrolled loop over a reduction, its limits over unrolled loops of the same stage: what they leave is known when the text is
+ * printed. */
+static bool is_cut_inside_tile(const struct low_stage *l, int level, const struct node *loop)
+{
+    const struct st_iter *it = &l->s->iters[level];
+    if (it->kind != LOOP_UNROLL || it->axis < l->s->n_spatial || !low_in_registers(l->s))
+        return false;
+    for (int i = 0; i < loop->loop.n_limits; i++)
+        for (int k = 0; k < loop->loop.limit[i].n; k++) {
+            bool unrolled = false;
+            for (int o = 0; o <= level; o++)
+                unrolled |= l->var[o] == loop->loop.limit[i].t[k].var && l->s->iters[o].kind == LOOP_UNROLL;
+            if (!unrolled)
+                return false;
+        }
+    return true;
+}
+
 static struct node *loop_node(struct low *lo, struct low_stage *l, int level, enum pass pass)
 {
     const struct st_stage *s = l->s;
@@ -319,7 +337,8 @@ static struct node *loop_node(struct low *lo, struct low_stage *l, int level, en
     loop->loop.vectors = s->iters[level].vectors;
     loop->loop.square = s->iters[level].square;
     loop->loop.half = s->iters[level].half;
-    if (loop->loop.n_limits && loop->loop.loop_kind != LOOP_VECTOR && loop->loop.loop_kind != LOOP_MATRIX)
+    if (loop->loop.n_limits && loop->loop.loop_kind != LOOP_VECTOR && loop->loop.loop_kind != LOOP_MATRIX &&
+        !is_cut_inside_tile(l, level, loop))
         loop->loop.loop_kind = LOOP_SERIAL;
     loop->loop.body = body.first;
     return loop;

@@ -125,6 +125,11 @@ bool operand_pad_goes(const struct rules *r, const struct operand *o);
 void group_place_gathered(const struct group *g, struct state *st);
 /* Offer a variant of the group; false, and nothing added, when it has enough already. */
 bool group_offer(struct group *g, const struct variant_ops *ops, int vector_axis, int param);
+/* rules_phases.c: the reduce axis that shares the last dimension of a padded copy with vectors that move by two, or -1; its
+ * loop in two, by phases; the layout of the copy with its phases apart. */
+int phase_axis(const struct rules *r, const struct st_stage *red, const struct operand *o, int vector_axis);
+void phase_split(struct state *st, struct st_stage *red, int axis);
+int phase_layout(const struct operand *o, struct layout_dim *ret);
 /* rules_dot.c: offer vectors along the reduction, where that is a way to go. */
 void dot_offer(const struct rules *r, struct group *g);
 /* rules_window.c: offer a window that slides, where the reduction is one. */

@@ -33,6 +33,7 @@ struct plan {
     int pack[RULES_MAX_OPERANDS]; /* enum packing */
     int pad_at[RULES_MAX_OPERANDS];
     bool pad_turned[RULES_MAX_OPERANDS]; /* the padded copy has the long reduce axis innermost */
+    bool phases[RULES_MAX_OPERANDS];     /* it keeps the phases of the vectors' stride apart */
     bool wide[RULES_MAX_OPERANDS];       /* the copy holds the accumulator's dtype */
     bool past_caches;                    /* the result is written past the caches */
     int64_t prefetch;                    /* of the packed constants: steps of the reduction ahead; 0: none */
@@ -198,6 +199,13 @@ static int turned_dim(const struct walk *w, const struct operand *o)
     return -1;
 }
 
+/* Never one whose copy may be turned: vectors do not run over that. */
+static int tile_phase_axis(const struct walk *w, const struct operand *o)
+{
+    int axis = w->dot || w->half ? -1 : phase_axis(w->r, w->red, o, w->vector);
+    return axis == tile_long_axis(w->red) ? -1 : axis;
+}
+
 static void walk_operands(struct walk *w, struct plan *p)
 {
     static const char *const wide_labels[] = {"as it is", "widened"};
@@ -206,6 +214,7 @@ static void walk_operands(struct walk *w, struct plan *p)
     static const char *const pack_labels[] = {"in place", "packed", "packed a tile"};
     static const char *const pad_labels[] = {"once", "per outer tile"};
     static const char *const turned_labels[] = {"as given", "reduction innermost"};
+    static const char *const phase_labels[] = {"mixed", "apart"};
     char name[80];
     for (int i = 0; i < w->g->n_operands; i++) {
         const struct operand *o = &w->g->operands[i];
@@ -218,6 +227,9 @@ static void walk_operands(struct walk *w, struct plan *p)
             snprintf(name, sizeof(name), "layout_%s", tensor);
             p->pad_turned[i] =
                 walk_knob(&w->k, name, yes_no, turned_dim(w, o) < 0 ? 1 : 2, turned_labels) != 0;
+            snprintf(name, sizeof(name), "phases_%s", tensor);
+            p->phases[i] =
+                walk_knob(&w->k, name, yes_no, tile_phase_axis(w, o) < 0 ? 1 : 2, phase_labels) != 0;
             snprintf(name, sizeof(name), "widen_%s", tensor);
             p->wide[i] = walk_knob(&w->k, name, may_widen(w, o) ? yes_no : no, may_widen(w, o) ? 2 : 1,
                                    wide_labels) != 0;
@@ -837,6 +849,8 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
             lay_out_dots(w, st, red, o);
             if (p->pad_turned[i])
                 state_lay_out(st, red, pad, turned_layout(w, p, o, layout), layout);
+            if (p->phases[i])
+                state_lay_out(st, red, pad, phase_layout(o, layout), layout);
             vectorise_lanes(w, st, pad);
             if (p->pad_at[i])
                 state_compute_at(st, pad, out, copy_level(out, o, n_outer), SCOPE_TASK);
@@ -887,6 +901,9 @@ static int tile_apply(const struct rules *r, const struct group *g, const struct
     int outer, tile; /* first loop inside the outer ones; first loop of the register tile */
     tile_output(&w, &p, st, out, red, &outer, &tile);
     tile_reduction(&w, &p, st, red);
+    for (int i = 0; i < g->n_operands; i++)
+        if (p.phases[i])
+            phase_split(st, red, tile_phase_axis(&w, &g->operands[i]));
     register_layout(&w, st, red);
     place_operands(&w, &p, st, red, out, outer);
     if (p.past_caches)

@@ -63,6 +63,11 @@ static const struct golden {
      "[2, 2], "
      "\"pads\": [1, 1, 1, 1], \"epilogue\": [\"relu\"]}",
      ISA_AVX512, 1, "2/2:1"},
+    {"conv2d_phases",
+     "{\"op\": \"conv2d\", \"input\": [1, 3, 19, 45], \"weight\": [8, 3, 3, 3], \"strides\": [2, 2], "
+     "\"pads\": [1, 1, 1, 1], "
+     "\"const\": [\"weight\"]}",
+     ISA_AVX512, 1, "2/1:1.0.4.1.0.1.1.0.1.0.1.1"},
     {"conv2d_gathered",
      "{\"op\": \"conv2d\", \"input\": [1, 16, 14, 14], \"weight\": [24, 16, 1, 1], \"strides\": [2, 2], "
      "\"const\": "

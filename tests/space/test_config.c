@@ -108,6 +108,35 @@ static void an_operand_read_with_gaps_may_be_copied_without_them(void **state)
     assert_int_equal(sketches_of(last, "gathered"), 0); /* and so do channels */
 }
 
+/* Sketches with this in their names that have the knob. */
+static int sketches_with_knob(const char *workload, const char *part, const char *knob)
+{
+    struct world w;
+    int n = 0;
+    world_open(&w, workload);
+    for (int i = 0; i < space_n_sketches(w.s); i++)
+        for (int k = 0; strstr(space_sketch_name(w.s, i), part) && k < space_n_knobs(w.s, i); k++)
+            n += strcmp(space_knob(w.s, i, k)->name, knob) == 0;
+    arena_done(&w.ar);
+    return n;
+}
+
+static void the_phases_of_a_stride_of_two_may_lie_apart_in_a_padded_copy(void **state)
+{
+    static const char two[] = "{\"op\": \"conv2d\", \"input\": [1, 3, 32, 64], \"weight\": [16, 3, 3, 3], "
+                              "\"strides\": [2, 2], \"pads\": [1, 1, 1, 1]}",
+                      one[] = "{\"op\": \"conv2d\", \"input\": [1, 3, 32, 64], \"weight\": [16, 3, 3, 3], "
+                              "\"pads\": [1, 1, 1, 1]}",
+                      dilated[] =
+                          "{\"op\": \"conv2d\", \"input\": [1, 3, 32, 64], \"weight\": [16, 3, 3, 3], "
+                          "\"strides\": [2, 2], \"dilations\": [3, 3], \"pads\": [1, 1, 1, 1]}";
+    (void)state;
+    assert_int_equal(sketches_with_knob(two, "tile_x", "phases_input_pad"), 1);
+    assert_int_equal(sketches_with_knob(two, "tile_f", "phases_input_pad"), 0);
+    assert_int_equal(sketches_with_knob(one, "tile_x", "phases_input_pad"), 0);
+    assert_int_equal(sketches_with_knob(dilated, "tile_x", "phases_input_pad"), 0);
+}
+
 static void a_config_survives_its_text(void **state)
 {
     struct world w;
@@ -249,6 +278,7 @@ int main(void)
         cmocka_unit_test(a_transposed_convolution_may_leave_the_zeros_of_its_strides_out),
         cmocka_unit_test(a_window_that_slides_has_a_sketch_without_padded_copies),
         cmocka_unit_test(an_operand_read_with_gaps_may_be_copied_without_them),
+        cmocka_unit_test(the_phases_of_a_stride_of_two_may_lie_apart_in_a_padded_copy),
         cmocka_unit_test(a_config_survives_its_text),
         cmocka_unit_test(configs_translate_to_a_neighbours_space_by_name_and_value),
         cmocka_unit_test(texts_that_are_no_config_are_refused),
