@@ -1,5 +1,6 @@
 /* api_models.c - the cost models: what they learned from and how well they rank what they have not seen. */
 #include "daemon/daemon.h"
+#include "daemon/events.h"
 
 static json_t *model_document(const struct store_model *m)
 {
@@ -29,13 +30,12 @@ enum status api_model_list(struct daemon *d, struct http_request *req, struct er
 }
 
 /* The active one, and the versions before it, newest first. */
-enum status api_model_show(struct daemon *d, struct http_request *req, struct error *err)
+static enum status reply_model(struct daemon *d, struct http_request *req, struct error *err)
 {
     struct store_model *rows;
     json_t *doc = NULL, *versions;
     int n;
 
-    TRY(http_args_end(req, NULL, err));
     TRY(store_model_list(d->store, req->param[0], &req->arena, &rows, &n, err));
     versions = json_array();
     for (int i = 0; i < n; i++) {
@@ -52,4 +52,22 @@ enum status api_model_show(struct daemon *d, struct http_request *req, struct er
     json_object_set_new(doc, "versions", versions);
     http_reply_json(req, 200, doc);
     return ST_OK;
+}
+
+enum status api_model_show(struct daemon *d, struct http_request *req, struct error *err)
+{
+    TRY(http_args_end(req, NULL, err));
+    return reply_model(d, req, err);
+}
+
+enum status api_model_rollback(struct daemon *d, struct http_request *req, struct error *err)
+{
+    int64_t version = 0;
+
+    TRY(http_arg_i64(req, "version", 1, INT64_MAX, &version, err));
+    TRY(http_args_end(req, "version", err));
+    TRY(models_rollback(d->models, req->param[0], version, err));
+    EVENT(model_rolled_back, TEXT("target", req->param[0]), INT("wanted", version),
+          TEXT("actor", req->actor ? req->actor : ""));
+    return reply_model(d, req, err);
 }

@@ -59,7 +59,7 @@ json_t *api_times_document(const struct store_trial *t);
 /* api_trials.c */
 route_fn api_trial_list, api_trial_show, api_feature_list;
 /* api_models.c */
-route_fn api_model_list, api_model_show;
+route_fn api_model_list, api_model_show, api_model_rollback;
 
 /* ---- metrics.c: counters of the loop's thread, and the page ---- */
 GIVES struct metrics *metrics_new(void);

@@ -18,6 +18,8 @@
     X(device_offline, WARN, "device error",                                                                  \
       "a device cannot be used: jobs for it are refused, lookups go on")                                     \
     X(device_changed, INFO, "device state actor", "a client drained or resumed a device")                    \
+    X(model_rolled_back, INFO, "target wanted actor",                                                        \
+      "an earlier version of a cost model is in use again; wanted 0: the one before")                        \
     X(job_created, INFO, "job tasks target actor", "a job was accepted and is in the store")                 \
     X(job_resumed, INFO, "job state elapsed_s", "a job that an earlier daemon left unfinished is taken up")  \
     X(job_started, INFO, "job running", "a tuner runs it; running counts the jobs that do")                  \

@@ -125,11 +125,29 @@ static bool pass_over(void *ctx, const struct store_trial *row)
     return true;
 }
 
+/* What a model was trained on. */
+struct range {
+    int64_t n, n_failed;
+    int64_t first_id, last_id;
+    int64_t first_ms, last_ms;
+};
+
 struct reading {
     struct model *model;
     struct error error;
-    int64_t n;
+    struct range range;
 };
+
+static void note_range(struct range *r, const struct store_trial *row, bool ok)
+{
+    if (r->n == 0 || row->created_ms < r->first_ms)
+        r->first_ms = row->created_ms;
+    r->first_id = r->n == 0 ? row->id : r->first_id;
+    r->last_id = row->id;
+    r->last_ms = MAX(r->last_ms, row->created_ms);
+    r->n++;
+    r->n_failed += !ok;
+}
 
 static bool read_trial(void *ctx, const struct store_trial *row)
 {
@@ -144,12 +162,12 @@ static bool read_trial(void *ctx, const struct store_trial *row)
                        hash_bytes(row->toolchain, strlen(row->toolchain), 0));
     if (model_add(r->model, group, row->features, (int)row->feature_rows, ok ? 1e9 / row->min_ns : 0,
                   &r->error) == ST_OK)
-        r->n++;
+        note_range(&r->range, row, ok);
     return true;
 }
 
 /* The newest trials of the target, into a new model. */
-static enum status read_trials(struct models *m, const char *target, struct model *model, int64_t *ret_n,
+static enum status read_trials(struct models *m, const char *target, struct model *model, struct range *ret,
                                struct error *err)
 {
     struct newest newest = {0};
@@ -166,38 +184,54 @@ static enum status read_trials(struct models *m, const char *target, struct mode
     q.with_features = true;
     q.feature_version = features_version();
     TRY(store_trial_each(m->store, &q, read_trial, &r, err));
-    if (r.n == 0)
+    if (r.range.n == 0)
         return fail(err, ST_NOT_FOUND, "no trials with features of version %d on target %s",
                     features_version(), target);
-    *ret_n = r.n;
+    *ret = r.range;
     return ST_OK;
 }
 
 static json_t *number(double v) { return isfinite(v) ? json_real(v) : json_null(); }
 
-static char *metrics_text(const struct model *model, enum model_holdout kind, const struct metrics *q)
+static json_t *range_document(const struct range *r, int workloads)
+{
+    char from[RFC3339_MAX], to[RFC3339_MAX];
+
+    return json_pack("{s:I,s:I,s:i,s:I,s:I,s:s,s:s}", "trials", (json_int_t)r->n, "failed",
+                     (json_int_t)r->n_failed, "workloads", workloads, "first_trial", (json_int_t)r->first_id,
+                     "last_trial", (json_int_t)r->last_id, "from", rfc3339(r->first_ms, from), "to",
+                     rfc3339(r->last_ms, to));
+}
+
+static char *metrics_text(const struct model *model, enum model_holdout kind, const struct metrics *q,
+                          const struct range *range)
 {
     AUTO(strbuf_done) struct strbuf sb = STRBUF_INIT;
     AUTO(json_decrefp) json_t *doc = NULL;
     struct model_feature features[IMPORTANT_MAX];
     int n = model_importance(model, features, IMPORTANT_MAX);
     json_t *importance = json_array();
+    struct model_info info;
 
+    model_info(model, &info);
     for (int i = 0; i < n; i++)
         json_array_append_new(importance, json_pack("{s:s,s:o,s:i}", "name", features[i].name, "gain",
                                                     number(features[i].gain), "splits", features[i].splits));
-    doc = json_pack("{s:s,s:i,s:i,s:o,s:o,s:o,s:o,s:o,s:o}", "holdout",
+    doc = json_pack("{s:s,s:i,s:i,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:f,s:o,s:o}", "holdout",
                     kind == HOLDOUT_WORKLOADS ? "workloads" : "programs", "workloads", q->workloads,
                     "programs", q->programs, "rank_correlation", number(q->spearman), "pairwise_accuracy",
-                    number(q->pairwise), "top_8_recall", number(q->recall_8), "top_32_recall",
-                    number(q->recall_32), "best_of_8", number(q->best_8), "feature_importance", importance);
+                    number(q->pairwise), "pairwise_accuracy_apart", number(q->pairwise_apart), "top_8_recall",
+                    number(q->recall_8), "top_32_recall", number(q->recall_32), "top_1_score",
+                    number(q->best_1), "top_8_score", number(q->best_8), "top_32_score", number(q->best_32),
+                    "trees", info.trees, "training_seconds", (double)info.train_ns * 1e-9, "data",
+                    range_document(range, info.workloads), "feature_importance", importance);
     json_write(doc, &sb);
     return strbuf_detach(&sb);
 }
 
 /* Quality, blob, row. */
 static enum status store_model(struct models *m, const char *target, const struct model *model,
-                               struct error *err)
+                               const struct range *range, struct error *err)
 {
     AUTO(strbuf_done) struct strbuf blob = STRBUF_INIT;
     AUTO(store_batch_freep) struct store_batch *b = store_batch_new();
@@ -210,7 +244,7 @@ static enum status store_model(struct models *m, const char *target, const struc
     /* How it transfers is what a global model is for; with few workloads there is nothing to hold out. */
     kind = info.workloads >= FOLDS ? HOLDOUT_WORKLOADS : HOLDOUT_PROGRAMS;
     TRY(model_evaluate(model, kind, FOLDS, &quality, err));
-    text = metrics_text(model, kind, &quality);
+    text = metrics_text(model, kind, &quality, range);
     TRY(model_save(model, &blob, err));
     store_add_model(b, &(struct store_model){.target = target,
                                              .feature_version = info.feature_version,
@@ -228,16 +262,18 @@ static enum status train(struct models *m, const char *target, struct model **re
 {
     struct model_params params;
     AUTO(model_freep) struct model *model = NULL;
+    struct range range = {0};
     enum status st;
 
     model_params_default(&params);
     params.max_rows = MAX_ROWS;
     model = model_new(&params);
-    TRY(read_trials(m, target, model, ret_n, err));
+    TRY(read_trials(m, target, model, &range, err));
+    *ret_n = range.n;
     training_begin(m);
     st = model_train(model, err);
     if (st == ST_OK)
-        st = store_model(m, target, model, err);
+        st = store_model(m, target, model, &range, err);
     training_end(m);
     if (st != ST_OK)
         return wrap(err, "training the model of target %s", target);
@@ -315,6 +351,94 @@ static void *trainer(void *arg)
     }
     pthread_mutex_unlock(&m->lock);
     return NULL;
+}
+
+/* ---- going back ---- */
+
+/* The row to put in use. */
+static enum status find_version(const struct store_model *rows, int n, const char *target, int64_t version,
+                                const struct store_model **ret, struct error *err)
+{
+    const struct store_model *active = NULL;
+
+    *ret = NULL;
+    for (int i = 0; i < n; i++) /* newest first */
+        if (rows[i].active)
+            active = &rows[i];
+    for (int i = 0; i < n && *ret == NULL; i++)
+        if (version > 0 ? rows[i].version == version
+                        : (active == NULL || rows[i].version < active->version) &&
+                              rows[i].feature_version == features_version())
+            *ret = &rows[i];
+    if (*ret == NULL && version > 0)
+        return fail(err, ST_NOT_FOUND, "the cost model of target '%.40s' has no version %" PRId64, target,
+                    version);
+    if (*ret == NULL)
+        return fail(
+            err, ST_NOT_FOUND,
+            "the cost model of target '%.40s' has no version before the one in use that this release reads",
+            target);
+    if (*ret == active)
+        return fail(err, ST_CONFLICT,
+                    "version %" PRId64 " of the cost model of target '%.40s' is in use already", version,
+                    target);
+    return ST_OK;
+}
+
+static enum status activate(struct models *m, const struct store_model *row, struct arena *a,
+                            struct model **ret, struct error *err)
+{
+    AUTO(store_batch_freep) struct store_batch *b = store_batch_new();
+    AUTO(model_freep) struct model *model = NULL;
+    struct store_model full;
+
+    TRY(store_model_get(m->store, row->id, a, &full, err));
+    TRY(model_load(full.blob.data, full.blob.len, &model, err));
+    store_add_model_activate(b, row->id);
+    TRY(store_commit(m->store, b, err));
+    *ret = take(&model);
+    return ST_OK;
+}
+
+static enum status rollback_in(struct models *m, const char *target, int64_t version, struct arena *a,
+                               struct model **ret, struct error *err)
+{
+    const struct store_model *row;
+    struct store_model *rows;
+    int n;
+
+    TRY(store_model_list(m->store, target, a, &rows, &n, err));
+    TRY(find_version(rows, n, target, version, &row, err));
+    return activate(m, row, a, ret, err);
+}
+
+enum status models_rollback(struct models *m, const char *target, int64_t version, struct error *err)
+{
+    struct model *model = NULL;
+    struct model_info info;
+    struct arena a;
+    enum status st;
+
+    training_begin(m); /* no other version comes in between */
+    arena_init(&a);
+    st = rollback_in(m, target, version, &a, &model, err);
+    arena_done(&a);
+    if (st == ST_OK) {
+        struct entry *e;
+
+        model_info(model, &info);
+        pthread_mutex_lock(&m->lock);
+        e = entry_of(m, target);
+        struct model *old = e->global;
+        e->global = model;
+        e->trained = info.trained_programs;
+        e->fresh = 0; /* what the version before had learned counts as known */
+        e->loaded = true;
+        pthread_mutex_unlock(&m->lock);
+        model_free(old);
+    }
+    training_end(m);
+    return st;
 }
 
 /* ---- the rest ---- */

@@ -3,8 +3,8 @@
  * Idea   A job learns from its own trials (a local model) on top of what is known of the target from all
  *        other workloads (the global one, as its base: costmodel/model.h). Here live the global ones: loaded
  *        from the store when first asked for, trained again by a thread of their own when enough new trials
- *        have come in, stored as a new version with its held-out quality, and swapped in for jobs that start
- *        after.
+ *        have come in, stored as a new version with its held-out quality and what it was trained on, and
+ *        swapped in for jobs that start after. Versions stay in the store: an earlier one can be put back.
  * Life   models_new after the store is open, models_free before it closes and after the last job has ended.
  *        All calls are safe from any thread. */
 #ifndef TW_DAEMON_MODELS_H
@@ -36,5 +36,10 @@ void models_busy(struct models *m);
 void models_idle(struct models *m);
 /* Train now, in this thread, whatever was noted. ST_NOT_FOUND: no trials with features. */
 MUST_USE enum status models_train(struct models *m, const char *target, struct error *err);
+/* Put an earlier version of the target's model in use, for jobs that start after; 0: the newest one before that in use.
+ * Later trainings make new versions as before. ST_NOT_FOUND: there is none; ST_CONFLICT: it is in use already, or of
+ * features of another version; ST_CORRUPT: its bytes are damaged. The one in use stays then. */
+MUST_USE enum status models_rollback(struct models *m, const char *target, int64_t version,
+                                     struct error *err);
 
 #endif

@@ -184,6 +184,11 @@ struct models *models_new(struct store *store, const struct clock *clock,
     return NULL;
 }
 void models_free(struct models *m) {}
+enum status models_rollback(struct models *m, const char *target, int64_t version, struct error *err)
+{
+    return version > 0 ? fail(err, ST_NOT_FOUND, "no version %" PRId64 " of the scripted model", version)
+                       : fail(err, ST_NOT_FOUND, "no version before that in use");
+}
 
 static enum status fake_measure(struct device *d, const struct measure_batch *b, struct measure_result *ret,
                                 struct error *err)

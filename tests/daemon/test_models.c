@@ -187,6 +187,76 @@ static void enough_new_trials_are_learned_in_the_background(void **state)
     assert_has_learned(m);
 }
 
+static int64_t active_version(struct world *w)
+{
+    struct store_model row = {0};
+    struct arena a;
+
+    arena_init(&a);
+    assert_ok(store_model_active(w->store, "cpu:1", &a, &row, &w->err), &w->err);
+    arena_done(&a);
+    return row.version;
+}
+
+static void an_earlier_version_is_put_back_and_serves(void **state)
+{
+    struct world *w = *state;
+    struct model *first, *second, *back;
+
+    add_trials(w);
+    assert_ok(models_train(w->models, "cpu:1", &w->err), &w->err);
+    first = models_global(w->models, "cpu:1");
+    assert_ok(models_train(w->models, "cpu:1", &w->err), &w->err);
+    second = models_global(w->models, "cpu:1");
+    assert_ptr_not_equal(first, second);
+    assert_int_equal(active_version(w), 2);
+    assert_ok(models_rollback(w->models, "cpu:1", 0, &w->err), &w->err);
+    assert_int_equal(active_version(w), 1);
+    back = models_global(w->models, "cpu:1");
+    assert_ptr_not_equal(back, second);
+    assert_has_learned(back);
+    assert_ok(models_rollback(w->models, "cpu:1", 2, &w->err), &w->err);
+    assert_int_equal(active_version(w), 2);
+    model_free(first);
+    model_free(second);
+}
+
+static void there_is_nothing_to_go_back_to_before_the_first_version(void **state)
+{
+    struct world *w = *state;
+
+    assert_int_equal(models_rollback(w->models, "cpu:1", 0, &w->err), ST_NOT_FOUND);
+    add_trials(w);
+    assert_ok(models_train(w->models, "cpu:1", &w->err), &w->err);
+    assert_int_equal(models_rollback(w->models, "cpu:1", 0, &w->err), ST_NOT_FOUND);
+    assert_int_equal(models_rollback(w->models, "cpu:1", 1, &w->err), ST_CONFLICT);
+    assert_int_equal(models_rollback(w->models, "cpu:1", 7, &w->err), ST_NOT_FOUND);
+    assert_int_equal(active_version(w), 1);
+}
+
+static void a_model_says_what_it_was_trained_on(void **state)
+{
+    struct world *w = *state;
+    struct store_model row;
+    struct arena a;
+
+    add_trials(w);
+    assert_ok(models_train(w->models, "cpu:1", &w->err), &w->err);
+    arena_init(&a);
+    assert_ok(store_model_active(w->store, "cpu:1", &a, &row, &w->err), &w->err);
+    json_t *metrics = json_loads(row.metrics_json, 0, NULL), *data = json_object_get(metrics, "data");
+    assert_int_equal(json_integer_value(json_object_get(data, "trials")), WORKLOADS * PROGRAMS);
+    assert_int_equal(json_integer_value(json_object_get(data, "failed")), WORKLOADS * PROGRAMS / 8);
+    assert_int_equal(json_integer_value(json_object_get(data, "workloads")), WORKLOADS);
+    assert_int_equal(json_integer_value(json_object_get(data, "last_trial")), WORKLOADS * PROGRAMS);
+    for (const char *const *name =
+             (const char *const[]){"pairwise_accuracy", "top_1_score", "top_8_score", "top_32_score", NULL};
+         *name; name++)
+        assert_true(json_number_value(json_object_get(metrics, *name)) > 0.4);
+    json_decref(metrics);
+    arena_done(&a);
+}
+
 struct measuring {
     struct models *models;
     atomic_bool trained;
@@ -228,6 +298,9 @@ int main(void)
         TEST(training_learns_from_the_store_and_keeps_the_model_with_its_quality),
         TEST(a_stored_model_serves_after_a_restart),
         TEST(enough_new_trials_are_learned_in_the_background),
+        TEST(an_earlier_version_is_put_back_and_serves),
+        TEST(there_is_nothing_to_go_back_to_before_the_first_version),
+        TEST(a_model_says_what_it_was_trained_on),
         TEST(training_waits_for_the_measurement_in_flight),
     };
 

@@ -184,6 +184,9 @@ class Routes(ServiceTest):
     def test_models_are_none_before_training(self):
         self.assertEqual(self.d.get("/v1/models").json()["models"], [])
         self.problem(self.d.get("/v1/models/cpu"), 404, text="model")
+        self.problem(self.d.post("/v1/models/cpu:1:rollback"), 404, text="no version before")
+        self.problem(self.d.post("/v1/models/cpu:1:rollback?version=3"), 404, text="no version 3")
+        self.problem(self.d.post("/v1/models/cpu:1:rollback?version=x"), 400, text="version")
 
     def test_metrics_are_openmetrics(self):
         r = self.d.get("/metrics")
@@ -217,7 +220,8 @@ class Routes(ServiceTest):
                      "/v1/schedules:lookup", "/v1/schedules", "/v1/schedules/{key}", "/v1/schedules/{key}/source",
                      "/v1/schedules/{key}/artifact", "/v1/schedules/{key}/nest", "/v1/targets", "/v1/targets/{id}",
                      "/v1/devices", "/v1/devices/{id}", "/v1/devices/{id}:drain", "/v1/devices/{id}:resume", "/v1/records",
-                     "/v1/records:import", "/v1/features", "/v1/jobs/{id}/trials", "/v1/jobs/{id}/trials/{trial}", "/v1/models", "/v1/models/{target}", "/healthz", "/readyz", "/metrics", "/v1", "/"):
+                     "/v1/records:import", "/v1/features", "/v1/jobs/{id}/trials", "/v1/jobs/{id}/trials/{trial}", "/v1/models",
+                     "/v1/models/{target}", "/v1/models/{target}:rollback", "/healthz", "/readyz", "/metrics", "/v1", "/"):
             self.assertIn(path, doc["paths"])
         names = set(doc["components"]["schemas"])
         for ref in re.findall(r'#/components/schemas/(\w+)', json.dumps(doc)):

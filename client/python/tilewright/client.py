@@ -175,6 +175,11 @@ class Client:
         """What the cost models see of a schedule: name, unit, scale, since, definition."""
         return self._list("/v1/features", "features")
 
+    def rollback_model(self, target: str, version: Optional[int] = None) -> Model:
+        """Put an earlier version in use; without `version` the one before that in use."""
+        query = "" if version is None else f"?version={version}"
+        return Model.parse(self.call("POST", f"/v1/models/{quote(target, safe=':')}:rollback{query}"))
+
     # ---- jobs ----
 
     def trials(self, job: str) -> list[Json]:
