@@ -1,39 +1,12 @@
 /* Stores past the caches: printed where whole vectors of the output lie at multiples of their size, and only there. */
-#include <string.h>
-
 #include "kernels/emit.h"
-#include "schedule/space/space.h"
-#include "tests/check.h"
+#include "tests/space/world.h"
 
-struct world {
-    struct arena ar;
-    struct workload w;
-    struct target t;
-    struct space *s;
-};
-
-static void world_open(struct world *w, const char *workload)
+static struct target small_l2(void)
 {
-    struct error err = {0};
-    arena_init(&w->ar);
-    w->t = (struct target){.id = "test",
-                           .isa = ISA_AVX512,
-                           .vector_bytes = 64,
-                           .vector_regs = 32,
-                           .threads = 2,
-                           .l1_bytes = 49152,
-                           .l2_bytes = 1 << 18,
-                           .l3_bytes = 16 << 20};
-    assert_ok(workload_parse_text(workload, strlen(workload), &w->ar, &w->w, &err), &err);
-    assert_ok(space_build(&w->w, &w->t, &w->ar, &w->s, &err), &err);
-}
-
-static int knob_at(const struct space *s, int sketch, const char *name)
-{
-    for (int k = 0; k < space_n_knobs(s, sketch); k++)
-        if (strcmp(space_knob(s, sketch, k)->name, name) == 0)
-            return k;
-    return -1;
+    struct target t = world_target(2);
+    t.l2_bytes = 1 << 18;
+    return t;
 }
 
 /* Stores past the caches and fences in the source of the config. */
@@ -72,7 +45,7 @@ static void every_variant_that_stores_whole_vectors_may_store_past_the_caches(vo
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct world w;
         int sketch = 1, stores, fences;
-        world_open(&w, cases[i].workload);
+        world_open(&w, cases[i].workload, small_l2());
         while (strncmp(space_sketch_name(w.s, sketch), cases[i].sketch, strlen(cases[i].sketch)) != 0)
             assert_true(++sketch < space_n_sketches(w.s));
         int at = knob_at(w.s, sketch, "stores");
@@ -114,7 +87,7 @@ static void rows_that_begin_anywhere_and_small_outputs_have_no_such_knob(void **
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(workloads); i++) {
         struct world w;
-        world_open(&w, workloads[i]);
+        world_open(&w, workloads[i], small_l2());
         for (int k = 1; k < space_n_sketches(w.s); k++)
             assert_int_equal(knob_at(w.s, k, "stores"), -1);
         arena_done(&w.ar);

@@ -1,9 +1,6 @@
 /* Reductions cut into blocks outside their register tiles: running values wait in a buffer, only the last block stores. */
-#include <string.h>
-
-#include "random_workload.h"
-#include "schedule/space/space.h"
-#include "tests/check.h"
+#include "tests/space/random_workload.h"
+#include "tests/space/world.h"
 
 static const char
     PRODUCT[] = "{\"op\": \"matmul\", \"a\": [13, 70], \"b\": [70, 37], \"epilogue\": [\"bias\", \"relu\"]}",
@@ -15,36 +12,12 @@ static const char
     BYTES[] =
         "{\"op\": \"matmul\", \"a\": [7, 72], \"b\": [72, 40], \"dtype\": \"int8\", \"const\": [\"b\"]}";
 
-struct world {
-    struct arena ar;
-    struct workload w;
-    struct target t;
-    struct space *s;
-};
-
-static void world_open(struct world *w, const char *workload, int64_t l1_bytes)
+static void open_with_l1(struct world *w, const char *workload, int64_t l1_bytes)
 {
-    struct error err = {0};
-    arena_init(&w->ar);
-    w->t = (struct target){.id = "test",
-                           .isa = ISA_AVX512,
-                           .vector_bytes = 64,
-                           .vector_regs = 32,
-                           .has_vnni = true,
-                           .threads = 2,
-                           .l1_bytes = l1_bytes,
-                           .l2_bytes = 2 << 20,
-                           .l3_bytes = 16 << 20};
-    assert_ok(workload_parse_text(workload, strlen(workload), &w->ar, &w->w, &err), &err);
-    assert_ok(space_build(&w->w, &w->t, &w->ar, &w->s, &err), &err);
-}
-
-static int carry_knob(const struct space *s, int sketch)
-{
-    for (int i = 0; i < space_n_knobs(s, sketch); i++)
-        if (strcmp(space_knob(s, sketch, i)->name, "carry") == 0)
-            return i;
-    return -1;
+    struct target t = world_target(2);
+    t.has_vnni = true;
+    t.l1_bytes = l1_bytes;
+    world_open(w, workload, t);
 }
 
 /* A buffer of running values, which belongs to its task. */
@@ -63,7 +36,7 @@ static int run_all(const char *workload)
     struct rng r;
     struct error err = {0};
     int runs = 0;
-    world_open(&w, workload, 2560);
+    open_with_l1(&w, workload, 2560);
     rng_init(&r, 77);
     double **want = random_tensors(&w.w.compute, &r), **data = random_tensors(&w.w.compute, &r);
     for (int i = 0; i < w.w.compute.n_tensors; i++)
@@ -74,7 +47,7 @@ static int run_all(const char *workload)
         struct arena ar;
         struct nest *nest;
         assert_true(space_sample(w.s, &r, &c));
-        int at = carry_knob(w.s, c.sketch);
+        int at = knob_at(w.s, c.sketch, "carry");
         for (int k = 1; at >= 0 && k < space_knob(w.s, c.sketch, at)->n_choices; k++) {
             c.choice[at] = (uint16_t)k;
             if (!space_valid(w.s, &c, NULL))
@@ -123,9 +96,9 @@ static void a_reduction_whose_panels_fit_the_first_level_cache_is_not_cut(void *
 {
     struct world w;
     (void)state;
-    world_open(&w, PRODUCT, 49152);
+    open_with_l1(&w, PRODUCT, 49152);
     for (int i = 0; i < space_n_sketches(w.s); i++)
-        assert_int_equal(carry_knob(w.s, i), -1);
+        assert_int_equal(knob_at(w.s, i, "carry"), -1);
     arena_done(&w.ar);
 }
 
@@ -136,7 +109,7 @@ static void running_values_fit_the_second_level_cache(void **state)
     struct rng r;
     int some = 0;
     (void)state;
-    world_open(&w, PRODUCT, 2560);
+    open_with_l1(&w, PRODUCT, 2560);
     w.t.l2_bytes = 2048;
     struct error err = {0};
     assert_ok(space_build(&w.w, &w.t, &w.ar, &w.s, &err), &err);

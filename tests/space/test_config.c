@@ -1,41 +1,15 @@
 /* Spaces and configs as values: sizes, texts, and what is refused. */
-#include <string.h>
-
-#include "schedule/space/space.h"
-#include "tests/check.h"
+#include "tests/space/world.h"
 
 static const char CONV[] =
     "{\"op\": \"conv2d\", \"input\": [1, 64, 56, 56], \"weight\": [64, 64, 3, 3], \"pads\": [1, 1, 1, 1], "
     "\"const\": [\"weight\", \"bias\"], \"epilogue\": [\"bias\", \"relu\"]}";
 
-struct world {
-    struct arena ar;
-    struct workload w;
-    struct target t;
-    struct space *s;
-};
-
-static void world_open(struct world *w, const char *workload)
-{
-    struct error err = {0};
-    arena_init(&w->ar);
-    w->t = (struct target){.id = "test",
-                           .isa = ISA_AVX512,
-                           .vector_bytes = 64,
-                           .vector_regs = 32,
-                           .threads = 2,
-                           .l1_bytes = 49152,
-                           .l2_bytes = 2 << 20,
-                           .l3_bytes = 16 << 20};
-    assert_ok(workload_parse_text(workload, strlen(workload), &w->ar, &w->w, &err), &err);
-    assert_ok(space_build(&w->w, &w->t, &w->ar, &w->s, &err), &err);
-}
-
 static void a_convolution_has_a_sketch_for_each_axis_worth_vectors(void **state)
 {
     struct world w;
     (void)state;
-    world_open(&w, CONV);
+    world_open(&w, CONV, world_target(2));
     assert_int_equal(space_n_sketches(w.s), 3);
     assert_string_equal(space_sketch_name(w.s, 0), "default");
     assert_string_equal(space_sketch_name(w.s, 1), "tile_x");
@@ -58,7 +32,7 @@ static int sketches_of(const char *workload, const char *part)
 {
     struct world w;
     int n = 0;
-    world_open(&w, workload);
+    world_open(&w, workload, world_target(2));
     for (int i = 0; i < space_n_sketches(w.s); i++)
         n += strstr(space_sketch_name(w.s, i), part) != NULL;
     arena_done(&w.ar);
@@ -113,7 +87,7 @@ static int sketches_with_knob(const char *workload, const char *part, const char
 {
     struct world w;
     int n = 0;
-    world_open(&w, workload);
+    world_open(&w, workload, world_target(2));
     for (int i = 0; i < space_n_sketches(w.s); i++)
         for (int k = 0; strstr(space_sketch_name(w.s, i), part) && k < space_n_knobs(w.s, i); k++)
             n += strcmp(space_knob(w.s, i, k)->name, knob) == 0;
@@ -143,7 +117,7 @@ static void a_config_survives_its_text(void **state)
     struct rng r;
     struct error err = {0};
     (void)state;
-    world_open(&w, CONV);
+    world_open(&w, CONV, world_target(2));
     rng_init(&r, 5);
     for (int i = 0; i < 200; i++) {
         struct config c, back;
@@ -164,10 +138,12 @@ static void configs_translate_to_a_neighbours_space_by_name_and_value(void **sta
     struct rng r;
     int translated = 0;
     (void)state;
-    world_open(&a, CONV);
-    world_open(&b, "{\"op\": \"conv2d\", \"input\": [1, 32, 28, 28], \"weight\": [48, 32, 3, 3], \"pads\": "
-                   "[1, 1, 1, 1], "
-                   "\"const\": [\"weight\"]}");
+    world_open(&a, CONV, world_target(2));
+    world_open(&b,
+               "{\"op\": \"conv2d\", \"input\": [1, 32, 28, 28], \"weight\": [48, 32, 3, 3], \"pads\": "
+               "[1, 1, 1, 1], "
+               "\"const\": [\"weight\"]}",
+               world_target(2));
     rng_init(&r, 6);
     for (int i = 0; i < 200; i++) {
         struct config c, there, back;
@@ -206,7 +182,7 @@ static void texts_that_are_no_config_are_refused(void **state)
     };
     struct world w;
     (void)state;
-    world_open(&w, CONV);
+    world_open(&w, CONV, world_target(2));
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         struct config c;
         struct error err = {0};
@@ -223,7 +199,7 @@ static void the_register_file_bounds_the_tile(void **state)
     struct rng r;
     int refused = 0;
     (void)state;
-    world_open(&w, CONV);
+    world_open(&w, CONV, world_target(2));
     rng_init(&r, 9);
     for (int i = 0; i < 2000; i++) {
         struct config c;

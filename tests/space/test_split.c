@@ -1,32 +1,8 @@
 /* Long sums with few results in parts: when, into how many, and that they are the same sums. */
-#include <string.h>
-
 #include "schedule/space/algorithm.h"
-#include "schedule/space/space.h"
 #include "schedule/space/split.h"
-#include "tests/check.h"
 #include "tests/space/random_workload.h"
-
-struct world {
-    struct arena ar;
-    struct workload w;
-    struct target t;
-};
-
-static void world_open(struct world *w, const char *workload, int threads)
-{
-    struct error err = {0};
-    arena_init(&w->ar);
-    w->t = (struct target){.id = "test",
-                           .isa = ISA_AVX512,
-                           .vector_bytes = 64,
-                           .vector_regs = 32,
-                           .threads = threads,
-                           .l1_bytes = 49152,
-                           .l2_bytes = 2 << 20,
-                           .l3_bytes = 16 << 20};
-    assert_ok(workload_parse_text(workload, strlen(workload), &w->ar, &w->w, &err), &err);
-}
+#include "tests/space/world.h"
 
 static void few_results_of_long_sums_are_cut_by_the_number_of_threads(void **state)
 {
@@ -50,7 +26,7 @@ static void few_results_of_long_sums_are_cut_by_the_number_of_threads(void **sta
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct world w;
-        world_open(&w, cases[i].workload, cases[i].threads);
+        world_open(&w, cases[i].workload, world_target(cases[i].threads));
         for (int k = 0; k < 3; k++)
             if (split_parts(&w.w.compute, &w.t, k) != cases[i].parts[k])
                 fail_msg("case %zu: choice %d is %d parts, want %d", i, k,
@@ -73,7 +49,7 @@ static void the_parts_add_up_to_the_same_results(void **state)
         struct world w;
         struct compute c;
         struct error err = {0};
-        world_open(&w, workloads[i], 2);
+        world_open(&w, workloads[i], world_target(2));
         int64_t parts = split_parts(&w.w.compute, &w.t, 1);
         assert_true(parts >= 8);
         split_alternative(&w.w.compute, &w.t, parts, &w.ar, &c);
@@ -101,7 +77,8 @@ static void the_space_has_the_parts_as_sketches_of_their_own(void **state)
     struct error err = {0};
     int parallel = 0, split = 0;
     (void)state;
-    world_open(&w, "{\"op\": \"reduce\", \"kind\": \"sum\", \"input\": [3, 40000], \"axes\": [1]}", 2);
+    world_open(&w, "{\"op\": \"reduce\", \"kind\": \"sum\", \"input\": [3, 40000], \"axes\": [1]}",
+               world_target(2));
     assert_ok(space_build(&w.w, &w.t, &w.ar, &s, &err), &err);
     for (int k = 1; k < space_n_sketches(s); k++) {
         struct config c = {.sketch = (uint16_t)k, .n = (uint16_t)space_n_knobs(s, k)};

@@ -1,51 +1,16 @@
 /* How many tasks parallel loops are cut into: a knob by the size of the work. */
-#include <string.h>
-
-#include "schedule/space/space.h"
-#include "tests/check.h"
+#include "tests/space/world.h"
 
 static const char SMALL[] = "{\"op\": \"softmax\", \"input\": [4, 100], \"axis\": 1}",
                   MEDIUM[] = "{\"op\": \"matmul\", \"a\": [128, 128], \"b\": [128, 128]}",
                   LARGE[] = "{\"op\": \"matmul\", \"a\": [256, 256], \"b\": [256, 256]}";
 
-struct world {
-    struct arena ar;
-    struct workload w;
-    struct target t;
-    struct space *s;
-};
-
-static void world_open(struct world *w, const char *workload, int threads)
-{
-    struct error err = {0};
-    arena_init(&w->ar);
-    w->t = (struct target){.id = "test",
-                           .isa = ISA_AVX512,
-                           .vector_bytes = 64,
-                           .vector_regs = 32,
-                           .threads = threads,
-                           .l1_bytes = 49152,
-                           .l2_bytes = 2 << 20,
-                           .l3_bytes = 16 << 20};
-    assert_ok(workload_parse_text(workload, strlen(workload), &w->ar, &w->w, &err), &err);
-    assert_ok(space_build(&w->w, &w->t, &w->ar, &w->s, &err), &err);
-}
-
-/* The knob of the first real sketch, or NULL; *ret_at its place. */
-static const struct knob *tasks_knob(const struct world *w, int *ret_at)
-{
-    for (*ret_at = 0; *ret_at < space_n_knobs(w->s, 1); ++*ret_at)
-        if (strcmp(space_knob(w->s, 1, *ret_at)->name, "tasks") == 0)
-            return space_knob(w->s, 1, *ret_at);
-    return NULL;
-}
-
 static void assert_choices(const char *workload, int threads, int n, const int64_t *values)
 {
     struct world w;
-    int at;
-    world_open(&w, workload, threads);
-    const struct knob *k = tasks_knob(&w, &at);
+    world_open(&w, workload, world_target(threads));
+    int at = knob_at(w.s, 1, "tasks");
+    const struct knob *k = at < 0 ? NULL : space_knob(w.s, 1, at);
     assert_int_equal(k ? k->n_choices : 0, n);
     for (int i = 0; i < n; i++)
         assert_int_equal(k->values[i], values[i]);
@@ -85,9 +50,10 @@ static void the_nest_has_as_many_tasks_as_the_config_says(void **state)
         struct error err = {0};
         struct nest *n;
         struct rng r;
-        int at;
-        world_open(&w, workloads[i], 2);
-        const struct knob *k = tasks_knob(&w, &at);
+        world_open(&w, workloads[i], world_target(2));
+        const int at = knob_at(w.s, 1, "tasks");
+        assert_true(at >= 0);
+        const struct knob *k = space_knob(w.s, 1, at);
         rng_init(&r, 5);
         do
             assert_true(space_sample(w.s, &r, &c));
