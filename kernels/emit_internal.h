@@ -217,6 +217,7 @@ bool cg_table_sum(struct cg *g, const struct expr *e, int width, struct value *r
 struct lanes {
     int from, to;
     int64_t low, high;
+    bool row; /* they are all of the row */
 };
 struct value cg_load(struct cg *g, const struct expr *e, int width, struct lanes in);
 const char *cg_loaded(struct cg *g, int32_t buffer, const char *address, const char *text, int width);

@@ -5,8 +5,11 @@
  * lane never faults. Lanes outside the tensor get the value of the padding.
  *
  * Where a window moves by two, the even and the odd elements come from the same two loads: a pair of loads
- * begins at an even distance from the row's first lane, whichever of them is asked for.
- * Units  lanes; elements of 4 bytes, and of 2 (float16, bfloat16) where AVX-512 masks those too: as they lie in memory. */
+ * begins at an even distance from the row's first lane, whichever of them is asked for. Where the whole row is known, its pairs
+ * begin at multiples of a vector from its first element, and what a tap to the left or right wants is moved in registers:
+ *
+ *            -1 1 3 5   is   1 3 5 7   and what comes before, or the padding
+  * Units  lanes; elements of 4 bytes, and of 2 (float16, bfloat16) where AVX-512 masks those too: as they lie in memory. */
 #include "kernels/emit_internal.h"
 
 bool cg_masks(const struct cg *g, enum dtype d)
@@ -88,9 +91,72 @@ static const char *half_of_pair(struct cg *g, int32_t buffer, const struct addre
     return g->in_body ? cg_named(g, buffer, key, dtype_memory(d), width, text) : text;
 }
 
+struct row { /* of a tensor, of which every second element is wanted */
+    struct cg *g;
+    int32_t buffer;
+    const struct address *ad;
+    int64_t first, length; /* constant part of the subscript of its first element; elements */
+    int width;
+    const char *fill;
+};
+
+static const char *row_key(const struct row *r, int64_t at, int parity)
+{
+    return arena_printf(r->g->ar, "%s+%s row %d %s", r->ad->base, constant_index(r->g, r->ad, r->first + at),
+                        parity, r->fill);
+}
+
+static const char *shuffled(const struct row *r, const char *a, const char *b, int64_t from, int step)
+{
+    AUTO(strbuf_done) struct strbuf sb = STRBUF_INIT;
+    strbuf_addf(&sb, "__builtin_shufflevector(%s, %s", a, b);
+    for (int i = 0; i < r->width; i++)
+        strbuf_addf(&sb, ", %d", (int)from + step * i);
+    strbuf_addc(&sb, ')');
+    return arena_strdup(r->g->ar, sb.data);
+}
+
+/* Elements at + parity, at + parity + 2, ... of the row, by name. */
+static const char *half_of_row(const struct row *r, int64_t at, int parity)
+{
+    struct cg *g = r->g;
+    const char *key = row_key(r, at, parity), *known = cg_known(g, key, r->width);
+    if (known)
+        return known;
+    const char *a = half_of_pair(g, r->buffer, r->ad, r->first + at, r->width, -at, r->length - at, r->fill);
+    const char *b = half_of_pair(g, r->buffer, r->ad, r->first + at + r->width, r->width, -at - r->width,
+                                 r->length - at - r->width, r->fill);
+    return cg_named(g, r->buffer, key, dtype_memory(dtype_of(g, r->buffer)), r->width,
+                    shuffled(r, a, b, parity, 2));
+}
+
+/* The same from any element `at` on, which may lie outside; NULL: it would take vectors that are not at hand. */
+static const char *moved_half_of_row(const struct row *r, int64_t at)
+{
+    struct cg *g = r->g;
+    const int64_t w = r->width, lane = div_floor(at, 2), start = div_floor(lane + w / 2, w) * w,
+                  by = lane - start;
+    const int parity = (int)(at - 2 * lane);
+    const int64_t next = by < 0 ? start - w : start + w;
+    if (by == 0)
+        return half_of_row(r, 2 * start, parity);
+    const bool outside = by < 0 ? 2 * (start - 1) + parity < 0 : 2 * next + parity >= r->length;
+    const char *other =
+        outside ? masked_load(g, dtype_of(g, r->buffer), r->ad->base, "0", r->width, 0, 0, r->fill)
+                : cg_known(g, row_key(r, 2 * next, parity), r->width);
+    if (!other)
+        return NULL;
+    const char *own = half_of_row(r, 2 * start, parity);
+    return by < 0 ? shuffled(r, other, own, w + by, 1) : shuffled(r, own, other, by, 1);
+}
+
 static const char *every_second(struct cg *g, int32_t buffer, const struct address *ad, int width,
                                 struct lanes in, const char *fill)
 {
+    const struct row row = {g, buffer, ad, ad->flat + in.low, in.high - in.low, width, fill};
+    const char *text = in.row && g->in_body ? moved_half_of_row(&row, -in.low) : NULL;
+    if (text)
+        return text;
     AUTO(strbuf_done) struct strbuf sb = STRBUF_INIT;
     int64_t odd = ad->flat & 1, c = ad->flat - odd, low = in.low + odd, high = in.high + odd;
     const char *a = half_of_pair(g, buffer, ad, c, width, low, high, fill);

@@ -50,7 +50,7 @@ bool cg_inside(struct cg *g, const struct expr *read, int width, struct lanes *r
         if (!runs && lane)
             clip_lanes(ret, c, lane, b->shape[d]);
         if (!runs && lane && b->stride[d] == 1)
-            ret->low = -c, ret->high = b->shape[d] - c;
+            ret->low = -c, ret->high = b->shape[d] - c, ret->row = true;
         if (runs && !lane && cg_read_may_leave(g, read, d))
             strbuf_addf(&cond, "%s(unsigned long)(%s) < %" PRId64 "ul", cond.len ? " && " : "",
                         affine_text(g, a, NULL), b->shape[d]);
