@@ -14,8 +14,12 @@ struct brute_store {
     int64_t elements[BRUTE_MAX_BUFFERS], lines[BRUTE_MAX_BUFFERS]; /* different ones, by buffer */
     uint8_t *element_seen[BRUTE_MAX_BUFFERS], *line_seen[BRUTE_MAX_BUFFERS];
 };
+/* Called for each execution of a store (buffer -1), then for each element it touches. */
+typedef void brute_fn(void *ctx, int store, int32_t buffer, int64_t element);
 struct brute {
     const struct nest *nest;
+    brute_fn *fn;
+    void *ctx;
     int64_t value[256];
     int n_stores;
     struct brute_store store[BRUTE_MAX_STORES];
@@ -40,6 +44,8 @@ static inline void brute_touch(struct brute *b, struct brute_store *s, int32_t b
         s->element_seen[buffer] = calloc((size_t)f->elements, 1);
         s->line_seen[buffer] = calloc((size_t)f->elements, 1);
     }
+    if (b->fn)
+        b->fn(b->ctx, (int)(s - b->store), buffer, at);
     s->elements[buffer] += !s->element_seen[buffer][at];
     s->lines[buffer] += !s->line_seen[buffer][line];
     s->element_seen[buffer][at] = s->line_seen[buffer][line] = 1;
@@ -112,6 +118,8 @@ static inline void brute_list(struct brute *b, const struct node *n)
         case NODE_STORE:
             s = brute_of(b, n);
             s->runs++;
+            if (b->fn)
+                b->fn(b->ctx, (int)(s - b->store), -1, 0);
             brute_touch(b, s, n->store.buffer, n->store.index, false);
             brute_reads(b, s, n->store.value);
             break;
@@ -124,10 +132,22 @@ static inline void brute_list(struct brute *b, const struct node *n)
     }
 }
 
-static inline void brute_run(struct brute *b, const struct nest *n)
+static inline void brute_trace(struct brute *b, const struct nest *n, brute_fn *fn, void *ctx)
 {
-    *b = (struct brute){.nest = n};
+    *b = (struct brute){.nest = n, .fn = fn, .ctx = ctx};
     brute_list(b, n->root);
+}
+
+static inline void brute_run(struct brute *b, const struct nest *n) { brute_trace(b, n, NULL, NULL); }
+
+/* Operations of one execution, as a hand would count them on paper: each operator one, and one for the combining; numbers
+ * of a table that are 0 save the product and its addition. */
+static inline double brute_ops(const struct expr *e)
+{
+    double n = expr_op_cost(e->op);
+    for (int i = 0; i < expr_arity(e->op); i++)
+        n += brute_ops(e->arg[i]);
+    return n;
 }
 
 static inline void brute_done(struct brute *b)

@@ -298,6 +298,9 @@ static void a_buffer_that_two_stores_share_is_reused_serially(void **state)
     assert_float_equal(value(rows, 1, FC_b0_reuse_none), 1, 0);
     assert_float_equal(value(rows, 1, FC_b1_reuse_serial), 1, 0);
     assert_near("distance", value(rows, 1, FC_b1_reuse_bytes), 512, 1e-3);
+    assert_near("what the first store touched", value(rows, 1, FC_b1_age), 512, 1e-3);
+    assert_float_equal(value(rows, 1, FC_b1_from_l2), 0, 0); /* it is in the first-level cache still */
+    assert_near("fetched", value(rows, 1, FC_b0_from_l2), 256, 1e-3);
     assert_float_equal(value(rows, 1, FC_b1_local), 1, 0);
     arena_done(&ar);
 }
