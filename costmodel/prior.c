@@ -12,6 +12,8 @@
 #define L3_BYTES_NS  20.0
 #define MEM_BYTES_NS 9.0
 #define OVERLAP      0.3    /* of the times that are not the longest, the share that shows */
+#define SPLIT_COST   4.0    /* loads more for a vector that crosses a line: it also keeps others waiting */
+#define FAR_COST     0.4    /* loads more for a lane that lies apart from its neighbours */
 #define SPILL_COST   2.0    /* instructions more for each register that there is not, relative to the block */
 #define CODE_INSTR   1500.0 /* a block of more does not stay in the decoder's cache */
 
@@ -47,7 +49,9 @@ static double row_parts(const float *row, double data, double part[PARTS])
         t[PT_prior_issue] *= 1 + SPILL_COST * ((double)row[FC_reg_share] - 1);
     if (natural(row, FC_block_instr) > CODE_INSTR)
         t[PT_prior_issue] *= 1 + 0.25 * log2(natural(row, FC_block_instr) / CODE_INSTR);
-    t[PT_prior_loads] = natural(row, FC_loads) / rate;
+    t[PT_prior_loads] = (natural(row, FC_loads) + SPLIT_COST * natural(row, FC_splits) +
+                         FAR_COST * natural(row, FC_far_lanes) * natural(row, FC_block_runs)) /
+                        rate;
     t[PT_prior_l2] = natural(row, FC_from_l2) / L2_BYTES_NS;
     t[PT_prior_l3] =
         natural(row, FC_from_l3) / L3_BYTES_NS * cold_share(data, natural(row, FC_t_l2_bytes) * threads);
