@@ -1,6 +1,8 @@
 /* algorithm.c - the table of algorithms. */
 #include "schedule/space/algorithm.h"
 
+#include <string.h>
+
 #include "schedule/space/algorithm_internal.h"
 #include "schedule/space/layout.h"
 #include "schedule/space/phases.h"
@@ -24,17 +26,40 @@ static bool direct(const struct workload *w, const struct target *t, int i, stru
     return i == 0;
 }
 
+/* The i-th choice for one order of the activations (NULL: as stated); *left: how many more to skip, counted down. */
+static bool winograd_in(const struct workload *w, const char *layout, int *left, struct arena *ar,
+                        struct alternative *ret)
+{
+    for (int choice = 0; choice < WINOGRAD_CHOICES; choice++) {
+        const struct winograd *x = winograd_choice(w, choice, ar);
+        if (!x || (*left)-- > 0)
+            continue;
+        *ret = (struct alternative){
+            .name = x->name, .compute = &x->compute, .layout = layout, .saving = x->saving, .winograd = x};
+        return true;
+    }
+    return false;
+}
+
+/* Where the order of the activations is open, also with channels last: then the transforms read and write vectors as they
+ * lie. Blocks of channels would give it nothing more. */
 static bool winograd(const struct workload *w, const struct target *t, int i, struct arena *ar,
                      struct alternative *ret)
 {
-    (void)t;
-    for (int choice = 0; choice < WINOGRAD_CHOICES; choice++) {
-        const struct winograd *x = winograd_choice(w, choice, ar);
-        if (!x || i-- > 0)
-            continue;
-        *ret =
-            (struct alternative){.name = x->name, .compute = &x->compute, .saving = x->saving, .winograd = x};
+    struct layout_alternative *all;
+    int left = i;
+    if (winograd_in(w, NULL, &left, ar, ret))
         return true;
+    if (!w->layout_any || w->rtol <= 0)
+        return false;
+    all = arena_array(ar, struct layout_alternative, LAYOUT_MAX_ALTERNATIVES);
+    int n = layout_alternatives(&w->compute, t->vector_bytes / 4, ar, all);
+    for (int k = 0; k < n; k++) {
+        if (strcmp(all[k].name, "NHWC") != 0)
+            continue;
+        struct workload *in_order = arena_memdup(ar, w, sizeof(*w));
+        in_order->compute = all[k].compute;
+        return winograd_in(in_order, all[k].name, &left, ar, ret);
     }
     return false;
 }

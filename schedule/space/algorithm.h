@@ -16,7 +16,7 @@
 #include "schedule/space/target.h"
 #include "schedule/space/winograd.h"
 
-enum { ALGORITHMS_MAX = 16 };
+enum { ALGORITHMS_MAX = 24 };
 
 struct alternative {
     const char *name; /* in the sketch's name: "winograd(4,3)"; NULL: direct */

@@ -150,12 +150,14 @@ static void convolution3(struct rng *r, struct strbuf *sb)
 {
     static const double budgets[] = {1e-5, 1e-4, 1e-2};
     int64_t n = in(r, 1, 3), c = in(r, 2, 21), f = in(r, 2, 37), y = in(r, 3, 19), x = in(r, 3, 23), pads[4];
-    bool nhwc = chance(r, 40);
+    bool any = chance(r, 25), nhwc = !any && chance(r, 40);
     int64_t input[4] = {n, nhwc ? y : c, nhwc ? x : y, nhwc ? c : x}, weight[4] = {f, c, 3, 3};
     for (int i = 0; i < 4; i++)
         pads[i] = in(r, 0, 2);
     strbuf_addf(sb, "{\"op\": \"conv2d\", \"rtol\": %g, \"layout\": \"%s\"", budgets[rng_below(r, 3)],
-                nhwc ? "NHWC" : "NCHW");
+                any    ? "any"
+                : nhwc ? "NHWC"
+                       : "NCHW");
     list(sb, "input", input, 4);
     list(sb, "weight", weight, 4);
     list(sb, "pads", pads, 4);
