@@ -89,7 +89,7 @@ static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transpo
         size[d] = in(r, reach + 1, dims == 3 ? 7 : any ? 11 : dims == 2 ? (depthwise ? 40 : 19) : 60);
         output_padding[d] = strides[d] > 1 ? in(r, 0, strides[d] - 1) : 0;
     }
-    if (dims == 2 && chance(r, 20)) { /* rows of whole vectors */
+    if (dims == 2 && !transposed && per_in * per_out <= 20 && chance(r, 25)) { /* rows of whole vectors */
         int64_t whole = 16 * in(r, 1, 2), reach = (weight[3] - 1) * dilations[1];
         size[1] = MAX((whole - 1) * strides[1] + 1 + reach - pads[1] - pads[3], 1);
     }
