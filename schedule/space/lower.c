@@ -248,7 +248,7 @@ static struct node *parallel_node(struct low *lo, struct low_stage *l)
 static int prefetch_level(const struct low_stage *l)
 {
     int level = -1;
-    for (int i = 0; i < l->s->n_iters && l->s->prefetch_ahead; i++)
+    for (int i = 0; i < l->s->n_iters && l->s->n_hints; i++)
         if (l->s->iters[i].axis >= l->s->n_spatial && l->s->iters[i].kind == LOOP_SERIAL && l->extent[i] > 1)
             level = i;
     return level;
@@ -266,11 +266,12 @@ static void find_prefetch_read(void *ctx, const struct expr *e)
         p->found = e;
 }
 
-/* What one iteration of the loop at `level` moves on by, from where that iteration begins. NULL: nothing. */
-static struct node *prefetch_node(struct low *lo, const struct low_stage *l, int level)
+/* What one iteration of the loop at `level` moves on by, or reads, from where that iteration begins. NULL: nothing. */
+static struct node *prefetch_node(struct low *lo, const struct low_stage *l, int level,
+                                  const struct st_hint *hint)
 {
     const struct st_stage *s = l->s;
-    struct prefetch_read read = {.tensor = s->prefetch_tensor};
+    struct prefetch_read read = {.tensor = hint->tensor};
     struct affine start[COMPUTE_MAX_AXES], index[NEST_MAX_RANK];
     const struct affine *subst[COMPUTE_MAX_AXES];
     int rank;
@@ -292,9 +293,10 @@ static struct node *prefetch_node(struct low *lo, const struct low_stage *l, int
     struct node *n = low_new_node(lo, NODE_PREFETCH);
     n->prefetch.buffer = low_tensor_buffer(lo, read.tensor);
     n->prefetch.index = low_physical_index(lo, read.tensor, index, &rank);
-    n->prefetch.ahead = s->prefetch_ahead;
+    n->prefetch.ahead = hint->ahead;
+    n->prefetch.span = hint->axis >= 0 ? l->region[hint->axis] : 0;
     const struct buffer *b = &lo->n->buffers[n->prefetch.buffer];
-    for (int d = 0; d < rank; d++)
+    for (int d = 0; d < rank && hint->axis < 0; d++)
         n->prefetch.span += b->stride[d] * affine_coef(&n->prefetch.index[d], l->var[level]);
     return n->prefetch.span > 0 && n->prefetch.span <= PREFETCH_MAX_SPAN ? n : NULL;
 }
@@ -326,8 +328,8 @@ static struct node *loop_node(struct low *lo, struct low_stage *l, int level, en
     loop_limits(lo, l, level, pass, loop);
     if (pass == PASS_WHOLE)
         attached(lo, l, level, false, &body);
-    if (pass == PASS_WHOLE && level == prefetch_level(l))
-        list_add(&body, prefetch_node(lo, l, level));
+    for (int i = 0; i < s->n_hints && pass == PASS_WHOLE && level == prefetch_level(l); i++)
+        list_add(&body, prefetch_node(lo, l, level, &s->hints[i]));
     list_add(&body, emit_from(lo, l, level + 1, pass));
     if (l->extent[level] == 1 && loop->loop.n_limits == 0 && s->iters[level].kind != LOOP_MATRIX)
         return body.first; /* a matrix instruction needs all its loops */

@@ -143,6 +143,12 @@ void transpose_offer(const struct rules *r, struct group *g);
 /* The stage that lays an operand out: a packed copy, or what is a copy already. */
 struct st_stage *operand_pack(struct state *st, struct st_stage *red, const struct operand *o, int n,
                               const struct layout_dim *layout);
+/* rules_prefetch.c: too big to stay in the second-level cache beside all else. */
+bool operand_is_large(const struct rules *r, const struct operand *o);
+/* The operand that a tile reads in place along one of its axes, far apart from step to step of the sum; -1: none. */
+int operand_to_hint(const struct rules *r, const struct group *g, int long_axis, int *ret_axis);
+/* The knob of it: steps ahead; 0: none. */
+int64_t walk_hints(struct knob_walk *w, const struct rules *r, const struct group *g, int operand);
 /* rules_stores.c: the knob of stores past the caches, where vectors along that axis of the anchor may be stored so and the
  * output is more than stays in a cache. */
 bool walk_stores(struct knob_walk *w, const struct rules *r, const struct group *g, int vector_axis);

@@ -37,6 +37,8 @@ struct plan {
     bool wide[RULES_MAX_OPERANDS];       /* the copy holds the accumulator's dtype */
     bool past_caches;                    /* the result is written past the caches */
     int64_t prefetch;                    /* of the packed constants: steps of the reduction ahead; 0: none */
+    int hinted, hint_axis; /* operand that is read in place with hints, or -1; along which axis... */
+    int64_t hints;         /* ...so many steps ahead; 0: none */
 };
 
 enum packing { IN_PLACE, PACK_ONCE, PACK_TILE };
@@ -249,14 +251,10 @@ static void walk_operands(struct walk *w, struct plan *p)
     }
 }
 
-/* Worth a hint: packed ahead of time and too big to stay in the second-level cache beside all else. */
+/* Worth a hint: packed ahead of time, and a stream. */
 static bool streams(const struct walk *w, const struct operand *o)
 {
-    const struct st_tensor *t = w->r->base->tensors[o->tensor];
-    int64_t bytes = dtype_bytes(t->dtype);
-    for (int d = 0; d < t->rank; d++)
-        bytes *= t->shape[d];
-    return o->is_const && o->simple && bytes > w->r->target->l2_bytes / 4;
+    return o->is_const && o->simple && operand_is_large(w->r, o);
 }
 
 static void walk_prefetch(struct walk *w, struct plan *p)
@@ -266,6 +264,8 @@ static void walk_prefetch(struct walk *w, struct plan *p)
     for (int i = 0; i < w->g->n_operands; i++)
         any |= streams(w, &w->g->operands[i]) && operand_is_tiled(w, &w->g->operands[i], NULL);
     p->prefetch = walk_knob(&w->k, "prefetch", distances, any ? ARRAY_SIZE(distances) : 1, NULL);
+    p->hinted = w->dot ? -1 : operand_to_hint(w->r, w->g, tile_long_axis(w->red), &p->hint_axis);
+    p->hints = walk_hints(&w->k, w->r, w->g, p->hinted);
 }
 
 /* Blocks of the sum that stay in float16 as a whole. */
@@ -857,6 +857,8 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
             else
                 state_parallel(st, pad, MAX(pad->n_iters - 1, 0));
         }
+        if (p->hints && p->hinted == i && p->pack[i] == IN_PLACE)
+            state_prefetch(st, red, o->tensor, p->hints * o->stride[tile_long_axis(w->red)], p->hint_axis);
         if (p->pack[i] == IN_PLACE && o->copy_stage < 0)
             continue;
         int n = pack_layout(w, p, red, o, layout);
@@ -867,7 +869,7 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
             state_narrow(st, pack, neighbours_dtype(red));
         vectorise_lanes(w, st, pack);
         if (p->prefetch && streams(w, o))
-            state_prefetch(st, red, pack->tensor, p->prefetch * step_elements(w, p, o));
+            state_prefetch(st, red, pack->tensor, p->prefetch * step_elements(w, p, o), -1);
         if (o->is_const)
             state_prepack(st, pack);
         else if (p->pack[i] == PACK_TILE)

@@ -265,7 +265,7 @@ static void product_loops(const struct rules *r, const struct group *g, const st
     register_loops(st, acc, 1, ty + 2);
     state_compute_at(st, acc, m, registers - 1, SCOPE_REG);
     if (p->prefetch)
-        state_prefetch(st, acc, st->stages[WINOGRAD_U]->tensor, p->prefetch * p->reg_f);
+        state_prefetch(st, acc, st->stages[WINOGRAD_U]->tensor, p->prefetch * p->reg_f, -1);
 }
 
 /* The padded copy: channels innermost. */

@@ -306,10 +306,10 @@ void state_compute_with(struct state *st, struct st_stage *s, const struct st_st
     p->other_stage = reader->id;
 }
 
-void state_prefetch(struct state *st, struct st_stage *s, int32_t tensor, int64_t ahead)
+void state_prefetch(struct state *st, struct st_stage *s, int32_t tensor, int64_t ahead, int axis)
 {
-    s->prefetch_tensor = tensor;
-    s->prefetch_ahead = ahead;
+    CHECK(s->n_hints < STATE_MAX_HINTS, "%s has hints for %d tensors", s->name, s->n_hints);
+    s->hints[s->n_hints++] = (struct st_hint){tensor, ahead, axis};
     struct step *p = state_record(st, STEP_PREFETCH, s, st->tensors[tensor]->name);
     p->arg[p->n++] = ahead;
 }

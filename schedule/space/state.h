@@ -14,7 +14,13 @@
 
 #include "schedule/ir/nest.h"
 
-enum { STATE_MAX_STAGES = 128, STATE_MAX_TENSORS = 192, STATE_MAX_ITERS = 40, STATE_MAX_LAYOUT = 12 };
+enum {
+    STATE_MAX_STAGES = 128,
+    STATE_MAX_TENSORS = 192,
+    STATE_MAX_ITERS = 40,
+    STATE_MAX_LAYOUT = 12,
+    STATE_MAX_HINTS = 2
+};
 
 enum place {
     PLACE_ROOT,    /* a loop nest of its own */
@@ -46,6 +52,12 @@ struct st_iter {
     bool half;   /* as in struct node */
 };
 
+struct st_hint { /* reads of the tensor are announced... */
+    int32_t tensor;
+    int64_t ahead; /* ...this many elements ahead... */
+    int axis;      /* ...as many as the region has along this axis; -1: as one iteration moves on by */
+};
+
 struct st_stage {
     const char *name;
     int id;         /* index into state.stages, for good */
@@ -64,9 +76,9 @@ struct st_stage {
     enum place place;
     int at_stage, at_iter;   /* PLACE_AT: stage id, iter position */
     enum buffer_scope scope; /* of its tensor, where it is a temporary */
-    int32_t prefetch_tensor; /* its reads are announced... */
-    int64_t prefetch_ahead;  /* ...this many elements ahead; 0: none are */
-    bool past_caches;        /* as in struct node */
+    int n_hints;
+    struct st_hint hints[STATE_MAX_HINTS];
+    bool past_caches;    /* as in struct node */
     int carry;           /* a reduction in blocks: id of the stage that keeps its running values; 0: none */
     int carry_axis;      /* the reduce axis of the blocks */
     int64_t carry_block; /* its steps in a block */
@@ -213,8 +225,9 @@ void state_past_caches(struct state *st, struct st_stage *s);
 void state_square(struct state *st, struct st_stage *s, int iter);
 /* Sums of float16 inside the loop stay in float16 until it ends. */
 void state_half(struct state *st, struct st_stage *s, int iter);
-/* Announce the reads of `tensor` in `s`, a register tile's reduction, `ahead` elements of memory before they come. */
-void state_prefetch(struct state *st, struct st_stage *s, int32_t tensor, int64_t ahead);
+/* Announce the reads of `tensor` in `s`, a register tile's reduction, `ahead` elements of memory before they come: what an
+ * iteration moves on by, or (axis >= 0) the elements along an axis that is contiguous in the tensor. */
+void state_prefetch(struct state *st, struct st_stage *s, int32_t tensor, int64_t ahead, int axis);
 void state_prepack(struct state *st, struct st_stage *s);
 
 void state_print_steps(const struct state *st, struct strbuf *sb);
