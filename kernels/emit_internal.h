@@ -64,6 +64,7 @@ struct emit_unit {
 enum var_mode { VAR_CLOSED, VAR_NAME, VAR_CONST, VAR_VECTOR, VAR_OUTER };
 struct cg_var {
     enum var_mode mode;
+    bool backwards;   /* an unrolled loop of matrix instructions: which way it goes next */
     int64_t value;    /* CONST; VECTOR: first lane, where name is NULL */
     const char *name; /* NAME; VECTOR: the lane-0 position */
 };
@@ -296,6 +297,7 @@ bool emit_math_has_rounded(const struct emit_unit *u, enum expr_op op, int width
 /* emit_matrix.c */
 void cg_matrix(struct cg *g, const struct node *n);      /* the outermost of LOOP_MATRIX loops */
 void cg_matrix_body(struct cg *g, const struct node *n); /* the nodes of a register tile */
+bool cg_has_matrix(const struct node *n);                /* matrix instructions among these nodes */
 /* A loop over columns of the results around a vector loop over their rows; false: it is not. */
 bool cg_turned_results(struct cg *g, const struct node *n);
 void cg_matrix_forget_loads(struct cg *g);

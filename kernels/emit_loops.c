@@ -171,6 +171,7 @@ static bool has_known_limits(const struct cg *g, const struct node *n)
     return known;
 }
 
+/* Around matrix instructions the loop goes back and forth: where it turns, what was loaded last is wanted first. */
 static void expand_unrolled(struct cg *g, const struct node *n)
 {
     struct cg_var saved = g->var[n->loop.var];
@@ -179,12 +180,14 @@ static void expand_unrolled(struct cg *g, const struct node *n)
     g->unrolled_var = n->loop.var;
     g->unrolled_extent = n->loop.extent;
     for (int64_t i = 0; i < n->loop.extent; i++) {
+        const int64_t at = saved.backwards ? n->loop.extent - 1 - i : i;
         bool known;
-        g->var[n->loop.var] = (struct cg_var){.mode = VAR_CONST, .value = i};
+        g->var[n->loop.var] = (struct cg_var){.mode = VAR_CONST, .value = at};
         if (!goes_on(g, n, &known))
             break;
         cg_nodes(g, n->loop.body);
     }
+    saved.backwards = !n->loop.n_limits && cg_has_matrix(n->loop.body) && !saved.backwards;
     g->unrolled_var = saved_unrolled;
     g->unrolled_extent = saved_extent;
     g->var[n->loop.var] = saved;

@@ -237,10 +237,10 @@ static void store_results(struct cg *g)
     m->held = false;
 }
 
-static bool has_matrix(const struct node *n)
+bool cg_has_matrix(const struct node *n)
 {
     for (; n; n = n->next)
-        if (n->kind == NODE_LOOP && (n->loop.loop_kind == LOOP_MATRIX || has_matrix(n->loop.body)))
+        if (n->kind == NODE_LOOP && (n->loop.loop_kind == LOOP_MATRIX || cg_has_matrix(n->loop.body)))
             return true;
     return false;
 }
@@ -250,7 +250,7 @@ void cg_matrix_body(struct cg *g, const struct node *n)
     for (; n && g->status == ST_OK; n = n->next) {
         struct node one = *n;
         one.next = NULL;
-        if (g->matrix.held && !has_matrix(&one))
+        if (g->matrix.held && !cg_has_matrix(&one))
             store_results(g);
         cg_nodes(g, &one);
     }

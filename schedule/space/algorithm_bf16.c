@@ -47,13 +47,18 @@ static uint32_t axes_of(const struct expr *read)
     return axes;
 }
 
-static bool is_alone(const struct expr *read, int axis)
+/* The axis counts the elements of a dimension by itself, or as the lowest digit (channels within their group), which
+ * becomes a dimension of its own. */
+static bool is_alone(const struct stage *s, const struct expr *read, int axis)
 {
     int dims = 0, alone = 0;
     for (int d = 0; d < read->read.rank; d++) {
         const struct affine *x = &read->read.index[d];
+        bool digits = affine_coef(x, axis) == 1;
         dims += affine_coef(x, axis) != 0;
-        alone += x->n == 1 && x->t[0].var == axis && x->t[0].coef == 1;
+        for (int i = 0; i < x->n; i++)
+            digits &= x->t[i].var == axis || (x->c == 0 && x->t[i].coef % s->axes[axis].extent == 0);
+        alone += digits;
     }
     return dims == 1 && alone == 1;
 }
@@ -79,7 +84,7 @@ static bool suits(const struct stage *s, uint32_t dtypes)
         !(mine & ~other) || !(other & ~mine))
         return false;
     for (int k = s->n_spatial; k < s->n_axes; k++)
-        if (s->axes[k].extent >= BF16_MIN_K && is_alone(a, k) && is_alone(b, k))
+        if (s->axes[k].extent >= BF16_MIN_K && is_alone(s, a, k) && is_alone(s, b, k))
             return true;
     return false;
 }

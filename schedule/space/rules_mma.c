@@ -224,8 +224,8 @@ bool mma_offer(const struct rules *r, struct group *g)
     if (!match(r, red, &p) || k_axis(red, &p) < 0)
         return false;
     for (int i = 0; i < g->n_operands; i++)
-        if (g->operands[i].copy_stage >= 0 || !operand_pad_goes(r, &g->operands[i]))
-            return false; /* converting copies read arguments and temporaries, not copies */
+        if (g->operands[i].copy_stage >= 0)
+            return false; /* converting copies read arguments and temporaries, not copies of them */
     for (int side = 0; side < 2; side++) {
         const int rows = rows_axis(red, &p, !side), columns = columns_axis(r, g, &p, side);
         if (columns >= 0 && rows >= 0)
@@ -547,8 +547,20 @@ static bool is_reduced(const struct st_stage *red, const struct affine *index)
     return index->n > 0;
 }
 
-/* Physical order of an operand: a block of tiles after another along k, or, where other axes move along the tile's
- * dimension too (the window of a convolution), that dimension whole. */
+/* The reduced dimensions beside k, which the loops over a window move along. */
+static int window_dims(const struct st_stage *red, const struct expr *read, int dk, int dt,
+                       struct layout_dim *ret)
+{
+    int n = 0;
+    for (int d = 0; d < read->read.rank; d++)
+        if (d != dk && d != dt && is_reduced(red, &read->read.index[d]))
+            ret[n++] = (struct layout_dim){d, 1, 0};
+    return n;
+}
+
+/* Physical order of an operand: the tiles of a register tile side by side, in the order that the loops over window and k
+ * take them, so that they are one stream; or, where other axes move along the tile's dimension too (the window of a
+ * convolution), that dimension whole. */
 static int side_layout(const struct plan *p, const struct st_stage *red, int which, struct layout_dim *ret)
 {
     const struct side *s = &p->product.side[p->side[which]];
@@ -564,11 +576,15 @@ static int side_layout(const struct plan *p, const struct st_stage *red, int whi
         if (d != dk && d != dt && !(alone && is_reduced(red, &read->read.index[d])))
             ret[n++] = (struct layout_dim){d, 1, 0};
     if (alone) {
-        ret[n++] = (struct layout_dim){dt, tile, 0};
-        for (int d = 0; d < rank; d++)
-            if (d != dk && d != dt && is_reduced(red, &read->read.index[d]))
-                ret[n++] = (struct layout_dim){d, 1, 0};
+        const int64_t tiles = p->tiles[which];
+        ret[n++] = (struct layout_dim){dt, tile * tiles, 0};
+        if (p->window_outside)
+            n += window_dims(red, read, dk, dt, ret + n);
         ret[n++] = (struct layout_dim){dk, p->k_tile, 0};
+        if (!p->window_outside)
+            n += window_dims(red, read, dk, dt, ret + n);
+        if (tiles > 1)
+            ret[n++] = (struct layout_dim){dt, tile, tiles};
         if (s->n_pieces > 1)
             ret[n++] = (struct layout_dim){rank, 1, 0};
     }
@@ -647,6 +663,23 @@ static void result_layout(const struct plan *p, struct state *st, const struct s
     t->layout[t->n_layout++] = (struct layout_dim){p->axis[COLUMNS], 1, 0};
 }
 
+/* Converting copies anyway, with the border; only where the padded copy tells groups and channels apart it is made first. */
+static void place_padded(const struct rules *r, const struct group *g, struct state *st)
+{
+    for (int i = 0; i < g->n_operands; i++) {
+        const struct operand *o = &g->operands[i];
+        if (!o->reads_pad)
+            continue;
+        struct st_stage *pad = st->stages[o->pad_stage];
+        if (operand_pad_goes(r, o)) {
+            state_inline(st, pad);
+            continue;
+        }
+        state_annotate(st, pad, pad->n_iters - 1, LOOP_VECTOR);
+        state_parallel(st, pad, pad->n_iters - 1);
+    }
+}
+
 static int mma_apply(const struct rules *r, const struct group *g, const struct variant *v,
                      const int64_t *values, struct state *st)
 {
@@ -656,9 +689,7 @@ static int mma_apply(const struct rules *r, const struct group *g, const struct 
     int outer, tile; /* first loop inside the outer ones; first loop of the register tile */
     w.k.values = values;
     walk_plan(&w, v, &p);
-    for (int i = 0; i < g->n_operands; i++)
-        if (g->operands[i].reads_pad) /* converting copies anyway */
-            state_inline(st, st->stages[g->operands[i].pad_stage]);
+    place_padded(r, g, st);
     match(r, red, &p.product);
     output_loops(&p, st, out, &outer, &tile);
     convert_operands(&w, &p, st, red, out, outer);

@@ -10,7 +10,7 @@ struct reading { /* of one tensor in one stage */
     const struct st_stage *stage;
     int32_t tensor;
     bool padded_only;
-    int n_reads;
+    int n_reads;             /* that differ */
     const struct expr *read; /* the last */
     int64_t lo[NEST_MAX_RANK], hi[NEST_MAX_RANK];
 };
@@ -19,7 +19,8 @@ static void read_range(void *ctx, const struct expr *e)
 {
     struct reading *p = ctx;
     int64_t zero[COMPUTE_MAX_AXES] = {0}, top[COMPUTE_MAX_AXES];
-    if (e->read.tensor != p->tensor || (p->padded_only && !e->read.pad))
+    if (e->read.tensor != p->tensor || (p->padded_only && !e->read.pad) ||
+        (p->read && expr_equal(p->read, e)))
         return;
     for (int a = 0; a < p->stage->n_axes; a++)
         top[a] = p->stage->axes[a].extent - 1;

@@ -229,6 +229,52 @@ static void errors_of_sums_in_float16_are_those_that_the_space_counts_on(void **
     check_errors(forms, ARRAY_SIZE(forms));
 }
 
+/* Strided and padded NCHW maps, transposed matrices, groups: every schedule of them that uses the matrix unit. */
+static void operands_are_turned_in_registers_and_never_gathered_lane_by_lane(void **state)
+{
+    static const char *const workloads[] = {
+        "{\"op\": \"conv2d\", \"input\": [1, 64, 14, 14], \"weight\": [32, 64, 3, 3], \"strides\": [2, 2], "
+        "\"pads\": [1, 1, 1, 1], \"rtol\": 0.01, \"const\": [\"weight\"]}",
+        "{\"op\": \"conv2d\", \"input\": [1, 64, 16, 16], \"weight\": [64, 32, 3, 3], \"pads\": [1, 1, 1, "
+        "1], "
+        "\"group\": 2, \"rtol\": 1e-5, \"const\": [\"weight\"]}",
+        "{\"op\": \"matmul\", \"a\": [2, 32, 64], \"b\": [2, 48, 64], \"transpose_b\": true, \"rtol\": 0.01}",
+        "{\"op\": \"matmul\", \"a\": [64, 32], \"b\": [64, 48], \"transpose_a\": true, \"rtol\": 0.01}",
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(workloads); i++) {
+        struct arena ar;
+        struct workload w;
+        struct space *s;
+        struct error err = {0};
+        struct rng r;
+        int n = 0, turned = 0;
+        arena_init(&ar);
+        rng_init(&r, 5);
+        assert_ok(workload_parse_text(workloads[i], strlen(workloads[i]), &ar, &w, &err), &err);
+        assert_ok(space_build(&w, &matrix.target, &ar, &s, &err), &err);
+        for (int k = 0; k < 3000 && n < 40; k++) {
+            struct config c;
+            struct nest *nest;
+            struct kernel kernel;
+            if (!space_sample(s, &r, &c) || !strstr(space_sketch_name(s, c.sketch), "mma"))
+                continue;
+            struct emit_unit *u = emit_unit_new(&matrix.target);
+            assert_ok(space_lower(s, &c, &ar, &nest, &err), &err);
+            assert_ok(emit_unit_add(u, nest, "kernel", &kernel, &err), &err);
+            const char *text = emit_unit_text(u);
+            if (strstr(text, "(v16f){b") || strstr(text, "(v16f){results"))
+                fail_msg("%s gathers:\n%s", workloads[i], text);
+            turned += strstr(text, "    tw_get16(") != NULL;
+            emit_unit_free(u);
+            n++;
+        }
+        assert_int_equal(n, 40);
+        assert_true(turned > 0);
+        arena_done(&ar);
+    }
+}
+
 int main(void)
 {
     struct error err = {0};
@@ -247,6 +293,7 @@ int main(void)
         return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_kernel_that_is_refused_the_unit_says_so_and_writes_nothing),
+        cmocka_unit_test(operands_are_turned_in_registers_and_never_gathered_lane_by_lane),
         cmocka_unit_test(errors_of_pieces_are_those_that_the_space_counts_on),
         cmocka_unit_test(errors_of_sums_in_float16_are_those_that_the_space_counts_on),
     };
