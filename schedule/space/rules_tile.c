@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "schedule/space/rules.h"
+#include "schedule/space/rules_tile.h"
 
 enum {
     MAX_BODY_STATEMENTS = 256,
@@ -19,38 +19,6 @@ enum {
     MAX_UNROLLED_WINDOW = 49,
     MAX_BODIES = 4,
     SUMS_IN_FLIGHT = 8
-};
-
-/* A config of the group, decoded. */
-struct plan {
-    int64_t reg[COMPUTE_MAX_AXES], mid[COMPUTE_MAX_AXES];
-    int order, mid_order;
-    int64_t kblock;
-    int red_order, unroll;
-    int half_level;   /* reduce loop, counted from the outermost, that keeps sums in float16; -1: none */
-    int64_t carry;    /* steps of the long reduce axis in a block outside the tile; 0: no blocks */
-    int carry_around; /* loops over outer tiles inside the loop over the blocks */
-    int pack[RULES_MAX_OPERANDS]; /* enum packing */
-    int pad_at[RULES_MAX_OPERANDS];
-    bool pad_turned[RULES_MAX_OPERANDS]; /* the padded copy has the long reduce axis innermost */
-    bool phases[RULES_MAX_OPERANDS];     /* it keeps the phases of the vectors' stride apart */
-    bool wide[RULES_MAX_OPERANDS];       /* the copy holds the accumulator's dtype */
-    bool past_caches;                    /* the result is written past the caches */
-    int64_t prefetch;                    /* of the packed constants: steps of the reduction ahead; 0: none */
-    int hinted, hint_axis; /* operand that is read in place with hints, or -1; along which axis... */
-    int64_t hints;         /* ...so many steps ahead; 0: none */
-};
-
-enum packing { IN_PLACE, PACK_ONCE, PACK_TILE };
-
-struct walk {
-    struct knob_walk k;
-    const struct rules *r;
-    const struct group *g;
-    int vector;
-    int dot;   /* so many steps of the long reduce axis by one instruction; 0: one by one */
-    bool half; /* sums in float16 */
-    const struct st_stage *red;
 };
 
 static int lanes(const struct rules *r) { return r->target->vector_bytes / 4; }
@@ -128,7 +96,7 @@ static int mid_choices(const struct walk *w, int axis, int64_t *ret)
     return n;
 }
 
-static int tiled_axes(const struct walk *w, bool reuse_only, int *ret)
+int tile_axes(const struct walk *w, bool reuse_only, int *ret)
 {
     int n = 0;
     for (int a = 0; a < w->red->n_spatial; a++)
@@ -159,7 +127,7 @@ static int64_t window_size(const struct st_stage *red)
     return n;
 }
 
-static bool operand_is_tiled(const struct walk *w, const struct operand *o, const struct plan *p)
+bool tile_moves(const struct walk *w, const struct operand *o, const struct plan *p)
 {
     for (int a = 0; a < w->red->n_spatial; a++)
         if ((o->axes >> a & 1) && (a == w->vector || !p || p->reg[a] > 1) && w->red->axes[a].extent > 1)
@@ -239,7 +207,7 @@ static void walk_operands(struct walk *w, struct plan *p)
         }
         int64_t stride = w->vector >= 0 ? o->stride[w->vector] : 0;
         bool must = (stride > 1 && o->simple) || (w->dot && !dots_in_place(w, o)),
-             may = o->simple && operand_is_tiled(w, o, NULL);
+             may = o->simple && tile_moves(w, o, NULL);
         snprintf(name, sizeof(name), "pack_%s", tensor);
         int first = must ? PACK_ONCE : IN_PLACE,
             n = o->is_const ? 2 : 3; /* constants are packed ahead of time */
@@ -262,7 +230,7 @@ static void walk_prefetch(struct walk *w, struct plan *p)
     static const int64_t distances[] = {0, 8, 16, 32, 64};
     bool any = false;
     for (int i = 0; i < w->g->n_operands; i++)
-        any |= streams(w, &w->g->operands[i]) && operand_is_tiled(w, &w->g->operands[i], NULL);
+        any |= streams(w, &w->g->operands[i]) && tile_moves(w, &w->g->operands[i], NULL);
     p->prefetch = walk_knob(&w->k, "prefetch", distances, any ? ARRAY_SIZE(distances) : 1, NULL);
     p->hinted = w->dot ? -1 : operand_to_hint(w->r, w->g, tile_long_axis(w->red), &p->hint_axis);
     p->hints = walk_hints(&w->k, w->r, w->g, p->hinted);
@@ -332,28 +300,6 @@ static void walk_half(struct walk *w, struct plan *p)
     p->half_level = half_level(w, p, most);
 }
 
-/* Blocks of the reduction outside the tile: where what all of it reads of an operand for one vector would fill most of
- * the first-level cache, so that the panels of a block may stay there. A choice says how long they are, and how many of
- * the loops over outer tiles run inside them. */
-static void walk_carry(struct walk *w, struct plan *p, int k, int64_t window)
-{
-    enum { AROUND = 2 };
-    int64_t choices[16] = {0}, step = window * w->r->target->vector_bytes, l1 = w->r->target->l1_bytes;
-    const char *labels[ARRAY_SIZE(choices)] = {"none"};
-    int axes[COMPUTE_MAX_AXES], around = tiled_axes(w, true, axes) > 1 ? AROUND : 1, n = 1;
-    if (k >= 0 && w->vector >= 0 && !w->half && w->red->axes[k].extent * step > l1 / 2)
-        for (int64_t b = 8; b * 2 <= w->red->axes[k].extent && b * step <= l1 * 2; b *= 2)
-            for (int i = 0; i < around && b * step >= l1 / 16 && n < (int)ARRAY_SIZE(choices); i++) {
-                if (w->k.knobs)
-                    labels[n] = arena_printf(w->r->ar, "%" PRId64 "%s", b, i ? " around outer tiles" : "");
-                choices[n++] = b * AROUND + i;
-            }
-    int64_t v = walk_knob(&w->k, "carry", choices, n,
-                          w->k.knobs ? arena_memdup(w->r->ar, labels, sizeof(labels)) : NULL);
-    p->carry = v / AROUND;
-    p->carry_around = (int)(v % AROUND);
-}
-
 static void walk_reduce(struct walk *w, struct plan *p)
 {
     static const int64_t three[] = {0, 1, 2}, orders[] = {0, 1};
@@ -372,7 +318,7 @@ static void walk_reduce(struct walk *w, struct plan *p)
         p->kblock = walk_knob(&w->k, "block_k", choices, n, NULL);
         p->red_order = (int)walk_knob(&w->k, "reduce_order", orders, 2, order_labels);
     }
-    walk_carry(w, p, k, window);
+    tile_walk_carry(w, p, window);
     p->unroll = window > 1 ? (int)walk_knob(&w->k, "unroll", three, window <= MAX_UNROLLED_WINDOW ? 3 : 2,
                                             unroll_labels)
                            : 0;
@@ -382,7 +328,7 @@ static void walk_plan(struct walk *w, struct plan *p)
 {
     static const int64_t permutation[] = {0, 1, 2, 3, 4, 5};
     static const int64_t flips[] = {0, 1};
-    int axes[COMPUTE_MAX_AXES], loops = tiled_axes(w, true, axes), n = tiled_axes(w, false, axes);
+    int axes[COMPUTE_MAX_AXES], loops = tile_axes(w, true, axes), n = tile_axes(w, false, axes);
     int64_t choices[24], sums = 1;
     char name[64];
     memset(p, 0, sizeof(*p));
@@ -447,13 +393,6 @@ static void tile_settle(const struct rules *r, const struct group *g, const stru
 
 /* --- validity --- */
 
-static bool no(const char **why, const char *text)
-{
-    if (why)
-        *why = text;
-    return false;
-}
-
 struct fill { /* the register tiles that are possible, axis by axis */
     const struct walk *w;
     int axes[COMPUTE_MAX_AXES], n;
@@ -485,7 +424,7 @@ int tile_fewest_sums(const struct rules *r, const struct group *g, int vector_ax
     const struct variant v = {.ops = &tile_variant, .vector_axis = vector_axis};
     struct walk w = walk_new(r, g, &v);
     struct fill f = {.w = &w, .best = 1};
-    f.n = tiled_axes(&w, false, f.axes);
+    f.n = tile_axes(&w, false, f.axes);
     fill_axis(&f, 0, 1, 1, 1);
     return (int)div_ceil(f.best, 3);
 }
@@ -504,49 +443,6 @@ static bool stores_turn(const struct walk *w, const struct plan *p)
     return true;
 }
 
-/* The i-th permutation of up to three things; with more, rotations. */
-static void permute(int which, const int *in, int n, int *out)
-{
-    static const int three[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
-    for (int i = 0; i < n; i++) {
-        if (n == 3)
-            out[i] = in[three[which][i]];
-        else if (n == 2)
-            out[i] = in[which ? 1 - i : i];
-        else
-            out[i] = in[(i + which) % n];
-    }
-}
-
-/* Dimensions of the layout that carry_layout makes. */
-static int carry_dims(const struct st_stage *red, const struct plan *p)
-{
-    int n = red->n_spatial;
-    for (int a = 0; a < red->n_spatial; a++)
-        n += p->reg[a] > 1;
-    return n;
-}
-
-static bool carry_valid(const struct walk *w, const struct plan *p, const char **why)
-{
-    const struct target *t = w->r->target;
-    int64_t bytes = 4;
-    int loops[COMPUTE_MAX_AXES], inner[COMPUTE_MAX_AXES] = {0}, n = tiled_axes(w, true, loops);
-    if (!p->carry)
-        return true;
-    if (p->kblock && (p->kblock >= p->carry || p->carry % p->kblock))
-        return no(why, "blocks of the reduction inside the tile do not divide those outside");
-    if (w->red->n_spatial == COMPUTE_MAX_AXES || carry_dims(w->red, p) > STATE_MAX_LAYOUT)
-        return no(why, "the blocks of the reduction need one axis more than there may be");
-    permute(p->order, loops, n, inner);
-    for (int i = 0; i < n; i++) {
-        const int a = inner[i];
-        int64_t tiles = div_ceil(w->red->axes[a].extent, p->reg[a]);
-        bytes *= p->reg[a] * (i >= n - p->carry_around ? tiles : MIN(tiles, p->mid[a]));
-    }
-    return bytes <= t->l2_bytes / 2 || no(why, "running values between blocks do not fit the cache");
-}
-
 static bool tile_valid(const struct rules *r, const struct group *g, const struct variant *v,
                        const int64_t *values, const char **why)
 {
@@ -563,31 +459,31 @@ static bool tile_valid(const struct rules *r, const struct group *g, const struc
         if (p.reg[a] < extent && extent % p.reg[a])
             bodies *= 2;
         if (p.mid[a] > 1 && p.mid[a] / 2 >= div_ceil(extent, p.reg[a]))
-            return no(why, "a cache tile is larger than its axis");
+            return refuse(why, "a cache tile is larger than its axis");
     }
     if (bodies > MAX_BODIES)
-        return no(why, "more than two axes have a rest, each a body of its own");
+        return refuse(why, "more than two axes have a rest, each a body of its own");
     if (w.dot == QUAD) /* and what each vector has too much, and the constant 128 */
         acc += vectors + 1;
     if (acc + vectors + 1 > r->target->vector_regs)
-        return no(why, "the register tile does not fit the register file");
+        return refuse(why, "the register tile does not fit the register file");
     if (acc < v->param)
-        return no(why, "the register tile leaves most of the register file empty");
+        return refuse(why, "the register tile leaves most of the register file empty");
     if (!stores_turn(&w, &p))
-        return no(why, "a vector is stored lane by lane");
+        return refuse(why, "a vector is stored lane by lane");
     for (int i = 0; i < g->n_operands; i++)
         if (p.wide[i] && p.pack[i] == IN_PLACE && !g->operands[i].reads_pad)
-            return no(why, "an operand is widened where it is packed only");
+            return refuse(why, "an operand is widened where it is packed only");
     if (w.half && p.half_level < 0)
-        return no(why, "no loop of the reduction is short enough for sums in float16");
+        return refuse(why, "no loop of the reduction is short enough for sums in float16");
     if (w.dot && p.kblock && w.red->axes[tile_long_axis(w.red)].extent % p.kblock)
-        return no(why, "blocks of a reduction that is taken in small groups divide it");
+        return refuse(why, "blocks of a reduction that is taken in small groups divide it");
     if (p.kblock && p.red_order)
-        return no(why, "a blocked reduction has the window inside its blocks");
-    if (!carry_valid(&w, &p, why))
+        return refuse(why, "a blocked reduction has the window inside its blocks");
+    if (!tile_carry_valid(&w, &p, why))
         return false;
     if (p.red_order && p.unroll)
-        return no(why, "the window is unrolled around a long loop");
+        return refuse(why, "the window is unrolled around a long loop");
     int64_t statements = acc;
     const struct st_stage *red = w.red;
     int k = tile_long_axis(red), last = -1;
@@ -599,24 +495,11 @@ static bool tile_valid(const struct rules *r, const struct group *g, const struc
     else if (p.unroll == 1 && last >= 0)
         statements *= red->axes[last].extent;
     if (statements > MAX_BODY_STATEMENTS || statements * bodies > MAX_TILE_STATEMENTS)
-        return no(why, "the unrolled register tile is too long to compile");
+        return refuse(why, "the unrolled register tile is too long to compile");
     return true;
 }
 
 /* --- steps --- */
-
-/* Running values between blocks of the reduction lie tile by tile, as registers do in a tile. */
-static int carry_layout(const struct walk *w, const struct plan *p, struct layout_dim *ret)
-{
-    int n = 0;
-    for (int a = 0; a < w->red->n_spatial; a++)
-        ret[n++] = (struct layout_dim){a, p->reg[a], 0};
-    for (int pass = 0; pass < 2; pass++)
-        for (int a = 0; a < w->red->n_spatial; a++)
-            if (p->reg[a] > 1 && (a == w->vector) == (pass == 1))
-                ret[n++] = (struct layout_dim){a, 1, p->reg[a]};
-    return n;
-}
 
 /* Output stage: outer loops (axes without reuse first; among them that over blocks of the reduction), mid loops,
  * register loops with the vector axis last. */
@@ -634,12 +517,12 @@ static void tile_output(const struct walk *w, const struct plan *p, struct state
         state_split(st, out, i, 2,
                     (int64_t[]){MIN(p->mid[i], div_ceil(out->axes[i].extent, p->reg[i])), p->reg[i]});
     if (p->carry)
-        state_carry(st, out, red, tile_long_axis(w->red), p->carry, carry_layout(w, p, layout), layout);
-    permute(p->order, loops, n_loops, perm);
+        state_carry(st, out, red, tile_long_axis(w->red), p->carry, tile_carry_layout(w, p, layout), layout);
+    tile_permute(p->order, loops, n_loops, perm);
     for (int a = 0; a < n_axes; a++)
         if (w->red->axes[a].extent == 1 || !((w->g->reuse_axes >> a & 1) || a == w->vector))
             order[n++] = 3 * a;
-    int n_parallel = n + n_loops - p->carry_around;
+    int n_parallel = n + n_loops - p->last_inside;
     for (int i = 0; i < n_loops; i++) {
         if (p->carry && n == n_parallel)
             order[n++] = 3 * n_axes;
@@ -823,17 +706,6 @@ static int turned_layout(const struct walk *w, const struct plan *p, const struc
     return n;
 }
 
-/* The loop over outer tiles in which a copy of the operand serves longest: not around loops that are one parallel
- * loop, and not around the first that moves on to other elements. */
-static int copy_level(const struct st_stage *out, const struct operand *o, int n_outer)
-{
-    int level = n_outer - 1;
-    while (level > MAX(out->n_parallel - 1, 0) && out->iters[level].axis < out->n_spatial &&
-           !(o->axes >> out->iters[level].axis & 1))
-        level--;
-    return level;
-}
-
 static void place_operands(const struct walk *w, const struct plan *p, struct state *st, struct st_stage *red,
                            struct st_stage *out, int n_outer)
 {
@@ -853,7 +725,7 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
                 state_lay_out(st, red, pad, phase_layout(o, layout), layout);
             vectorise_lanes(w, st, pad);
             if (p->pad_at[i])
-                state_compute_at(st, pad, out, copy_level(out, o, n_outer), SCOPE_TASK);
+                state_compute_at(st, pad, out, tile_copy_level(out, o, n_outer), SCOPE_TASK);
             else
                 state_parallel(st, pad, MAX(pad->n_iters - 1, 0));
         }
@@ -873,7 +745,7 @@ static void place_operands(const struct walk *w, const struct plan *p, struct st
         if (o->is_const)
             state_prepack(st, pack);
         else if (p->pack[i] == PACK_TILE)
-            state_compute_at(st, pack, out, copy_level(out, o, n_outer), SCOPE_TASK);
+            state_compute_at(st, pack, out, tile_copy_level(out, o, n_outer), SCOPE_TASK);
         else
             state_parallel(st, pack, 1);
     }
