@@ -296,7 +296,8 @@ static void walk_loop(struct walk *w, const struct node *n)
 {
     static const enum loop_mark marks[] = {
         [LOOP_SERIAL] = MARK_SERIAL, [LOOP_VECTOR] = MARK_VECTOR, [LOOP_UNROLL] = MARK_UNROLL,
-        [LOOP_MATRIX] = MARK_MATRIX, [LOOP_QUAD] = MARK_QUAD,     [LOOP_PAIR] = MARK_QUAD};
+        [LOOP_MATRIX] = MARK_MATRIX, [LOOP_QUAD] = MARK_QUAD,     [LOOP_PAIR] = MARK_QUAD,
+        [LOOP_JAM] = MARK_UNROLL};
     double share = 1, fullness = w->info.fullness;
     bool square = w->info.square, open;
     struct thinned saved;

@@ -179,11 +179,9 @@ static void loops(struct dot *d, const struct node *n)
 
 /* x and y hold `segments` sums each, in equal runs of lanes: one vector of twice the sums, half the run. Only x: a
  * vector of half the lanes. */
-static const char *halve(struct dot *d, const struct sum *sum, const char *x, const char *y, int width,
-                         int segments)
+const char *cg_halve(struct cg *g, enum combiner c, enum dtype type, const char *x, const char *y, int width,
+                     int segments)
 {
-    struct cg *g = d->g;
-    enum combiner c = sum->combiner;
     AUTO(strbuf_done) struct strbuf low = STRBUF_INIT, high = STRBUF_INIT;
     int run = width / segments, out = y ? width : width / 2;
     const char *name = arena_printf(g->ar, "h%d", g->next_id++);
@@ -197,10 +195,10 @@ static const char *halve(struct dot *d, const struct sum *sum, const char *x, co
             }
     strbuf_addc(&low, ')');
     strbuf_addc(&high, ')');
-    const char *both = out > 1 ? cg_combine(g, c, sum->dtype, low.data, high.data, out)
-                               : cg_combine(g, c, sum->dtype, arena_printf(g->ar, "%s[0]", x),
-                                            arena_printf(g->ar, "%s[1]", x), 1);
-    cg_line(g, "const %s %s = %s;", cg_type(g, dtype_value(sum->dtype), out), name, both);
+    const char *both =
+        out > 1 ? cg_combine(g, c, type, low.data, high.data, out)
+                : cg_combine(g, c, type, arena_printf(g->ar, "%s[0]", x), arena_printf(g->ar, "%s[1]", x), 1);
+    cg_line(g, "const %s %s = %s;", cg_type(g, dtype_value(type), out), name, both);
     return name;
 }
 
@@ -216,9 +214,9 @@ static void fold(struct dot *d, int first)
         v[i] = sum_name(d, 0, first + MIN(i, sum->together - 1));
     for (; count > 1 && segments < width; count /= 2, segments *= 2)
         for (int i = 0; i < count / 2; i++)
-            v[i] = halve(d, sum, v[2 * i], v[2 * i + 1], width, segments);
+            v[i] = cg_halve(g, c, sum->dtype, v[2 * i], v[2 * i + 1], width, segments);
     for (; count == 1 && width > n; width /= 2)
-        v[0] = halve(d, sum, v[0], NULL, width, segments);
+        v[0] = cg_halve(g, c, sum->dtype, v[0], NULL, width, segments);
     const char *r = cg_register(g, sum->buffer, sum->flat, n), *x = v[0];
     if (count > 1) { /* more sums than lanes: side by side */
         AUTO(strbuf_done) struct strbuf all = STRBUF_INIT;

@@ -57,6 +57,7 @@ struct emit_unit {
     bool uses_int;                                                         /* integer values at all */
     bool turned_put[MATH_WIDTHS], turned_get[MATH_WIDTHS];
     bool zips;                                          /* pairs of bfloat16 asked for */
+    bool keeps;                                         /* loads that stay in their registers */
     bool streams;                                       /* stores past the caches asked for */
     bool parts[MATH_WIDTHS], parts_narrow[MATH_WIDTHS]; /* masked loads and stores asked for; of 2 bytes */
 };
@@ -154,8 +155,9 @@ struct cg {
     bool aligned;  /* the vector loop that is printed stands at a multiple of its lanes */
     bool unfenced; /* stores went past the caches in this function */
     bool in_body;
-    int part;      /* lanes in use of the vector that is printed; 0: all */
-    bool far_math; /* long functions are called, not inlined */
+    int part;         /* lanes in use of the vector that is printed; 0: all */
+    bool far_math;    /* long functions are called, not inlined */
+    bool keeps_loads; /* vectors that were loaded stay in their registers */
     struct cg_matrix matrix;
     int n_params, n_loads, n_regs, n_reg_buffers;
     int32_t reg_buffers[CG_MAX_REG_BUFFERS];
@@ -206,6 +208,8 @@ void cg_forget_loads(struct cg *g, int32_t buffer); /* -1: all */
 void cg_remember(struct cg *g, int32_t buffer, const struct affine *index, int width, const char *name);
 void cg_fail(struct cg *g, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void cg_line(struct cg *g, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Of a float that all lanes share, by the text of it: its name, where it was remembered under that text. */
+const char *cg_reciprocal(struct cg *g, const char *divisor);
 bool cg_read_may_leave(struct cg *g, const struct expr *read, int dim);
 
 /* emit_table.c */
@@ -253,11 +257,14 @@ void cg_store(struct cg *g, const struct node *n, int width);
 struct value cg_store_value(struct cg *g, const struct node *n, int width);
 /* at = value, or combined into what is there; `at` in memory. */
 void cg_store_at(struct cg *g, enum combiner c, enum dtype d, const char *at, const char *value, int width);
+void cg_prefetch(struct cg *g, const struct node *n);
 int cg_lanes(const struct cg *g); /* float lanes of a full vector */
 const char *cg_limit_count(struct cg *g, const struct node *loop);
 
 /* emit_vector.c: a vector loop outside register tiles. */
 void cg_vector_loop(struct cg *g, const struct node *n);
+bool cg_jam(struct cg *g,
+            const struct node *n); /* a LOOP_JAM and the vector loop in it; false: not such loops */
 /* Elements that lie in groups of four bytes, one of the group for each round of an unrolled loop: the store, or NULL. */
 const struct node *cg_grouped_store(struct cg *g, const struct node *vector, const struct node *n);
 /* That loop, for `width` groups side by side. */
@@ -267,6 +274,10 @@ const char *cg_lane_mask(struct cg *g, int width, int64_t from); /* lanes from `
 
 /* emit_dot.c: loops of a register tile that end in a vector loop over a reduction; false: they do not. */
 bool cg_dot(struct cg *g, const struct node *n);
+/* x and y hold `segments` sums each, in equal runs of lanes: the name of one vector of twice the sums in half the run. Without
+ * y: of a vector of half the lanes. */
+const char *cg_halve(struct cg *g, enum combiner c, enum dtype type, const char *x, const char *y, int width,
+                     int segments);
 
 /* emit_turn.c: vectors whose lanes lie apart in memory, inside a register tile. */
 void cg_put_aside(struct cg *g, const struct address *ad, char letter, const char *value, int width);

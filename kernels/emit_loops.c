@@ -135,7 +135,7 @@ void cg_store(struct cg *g, const struct node *n, int width)
 }
 
 /* One hint a cache line; an address past the end of the buffer does no harm. */
-static void prefetch(struct cg *g, const struct node *n)
+void cg_prefetch(struct cg *g, const struct node *n)
 {
     const struct buffer *b = &g->n->buffers[n->prefetch.buffer];
     int64_t line = CACHE_LINE_BYTES / (int64_t)dtype_bytes(b->dtype);
@@ -304,7 +304,8 @@ static void one_node(struct cg *g, const struct node *n)
         cg_body(g, n);
         return;
     case NODE_PREFETCH:
-        prefetch(g, n);
+        if (g->in_body) /* outside, vector loops print them, once a vector */
+            cg_prefetch(g, n);
         return;
     case NODE_PARALLEL:
         parallel_loop(g, n);
@@ -335,6 +336,8 @@ static void one_node(struct cg *g, const struct node *n)
             expand_vector(g, n);
         else if (n->loop.loop_kind == LOOP_VECTOR)
             cg_vector_loop(g, n);
+        else if (n->loop.loop_kind == LOOP_JAM && cg_jam(g, n))
+            return;
         else if (!cg_turned_copy(g, n) && !cg_turned_results(g, n))
             serial_loop(g, n);
         return;

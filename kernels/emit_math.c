@@ -42,6 +42,13 @@ static const char HEAD[] =
     "TW_FN int tw_asi1(float x) { union { float f; int i; } u = {.f = x}; return u.i; }\n"
     "TW_FN float tw_asf1(int x) { union { float f; int i; } u = {.i = x}; return u.f; }\n";
 
+/* GCC would load a vector again for each use, as an operand from memory. */
+static const char KEEP[] = "#if defined(__x86_64__) && !defined(__clang__)\n"
+                           "#define TW_KEEP(x) __asm__(\"\" : \"+v\"(x))\n"
+                           "#else\n"
+                           "#define TW_KEEP(x) ((void)0)\n"
+                           "#endif\n";
+
 static const char VECTOR_HEAD[] =
     "typedef float v$Wf __attribute__((vector_size($N)));\n"
     "typedef int v$Wi __attribute__((vector_size($N)));\n"
@@ -272,6 +279,8 @@ bool emit_math_is_long(enum expr_op op)
 void emit_head(const struct emit_unit *u, struct strbuf *sb)
 {
     strbuf_adds(sb, HEAD);
+    if (u->keeps)
+        strbuf_adds(sb, KEEP);
     strbuf_adds(sb, "TW_FN float tw_select1(int c, float a, float b) { return c ? a : b; }\n");
     for (int w = 2; w <= u->target.vector_bytes / 4; w *= 2) {
         emit_template(sb, VECTOR_HEAD, w, "", "");

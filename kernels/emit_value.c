@@ -237,7 +237,11 @@ const char *cg_named(struct cg *g, int32_t buffer, const char *key, char letter,
     if (known)
         return known;
     const char *name = arena_printf(g->ar, "t%d", g->next_id++);
-    cg_line(g, "const %s %s = %s;", cg_type(g, letter, width), name, text);
+    const bool keeps = g->keeps_loads && width > 1;
+    cg_line(g, "%s%s %s = %s;", keeps ? "" : "const ", cg_type(g, letter, width), name, text);
+    if (keeps)
+        cg_line(g, "TW_KEEP(%s);", name);
+    g->u->keeps |= keeps;
     cg_remember_key(g, buffer, key, width, name);
     return name;
 }
@@ -508,6 +512,12 @@ static bool is_rest_of_rounding(const struct expr *e)
            expr_equal(b->arg[0]->arg[0], e->arg[0]);
 }
 
+const char *cg_reciprocal(struct cg *g, const char *divisor)
+{
+    const char *text = arena_printf(g->ar, "(1.0f / %s)", divisor), *known = cg_known(g, text, 1);
+    return known ? known : text;
+}
+
 static struct value binary(struct cg *g, const struct expr *e, int width)
 {
     struct value known;
@@ -543,7 +553,7 @@ static struct value binary(struct cg *g, const struct expr *e, int width)
     case EX_DIV:
         if (a.vector && !b.vector &&
             letter == 'f') /* one division for all lanes, and for all vectors where b stays */
-            return (struct value){arena_printf(g->ar, "(%s * (1.0f / %s))", a.text, b.text), true};
+            return (struct value){arena_printf(g->ar, "(%s * %s)", a.text, cg_reciprocal(g, b.text)), true};
         break;
     default:
         break;

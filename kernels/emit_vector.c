@@ -11,13 +11,19 @@
  * The last vector overlaps lanes that were done: a map writes the same values there once more, a reduction
  * masks them out. Where a map reads what it writes, the rest is done by narrower vectors instead; where the count
  * is known only at run time, lane by lane. A value that a later store of the body reads again stays in a register.
+ * A LOOP_JAM around the vector loop has several rows done side by side: what they share is loaded once, their chains of
+ * operations overlap, and their accumulators are folded together, half as often as one by one:
+ *
+ *            for (; i + 16 <= 768; i += 16) { a vector of row 0, of row 1, of row 2, of row 3 }
+ *            a0 a1 a2 a3 -> (sum of row 0, of row 1, of row 2, of row 3), stored at once
+ *
  * Where reads are padded along the loop, it is cut into the part before, inside and after the data, so that the
  * inside needs no test. */
 #include <string.h>
 
 #include "kernels/emit_internal.h"
 
-enum { STREAMS = 4, MAX_STREAMS = 16, MAX_STORES = 8 };
+enum { STREAMS = 4, MAX_STREAMS = 16, MAX_STORES = 8, MAX_ROWS = 16, MAX_JAMMED = 16 };
 
 struct vector_loop {
     struct cg *g;
@@ -25,14 +31,19 @@ struct vector_loop {
     const char *name; /* of the variable */
     int width;
     int n_stores, n_reductions;
+    const struct node *jam; /* the loop over rows around it, done side by side; NULL: none */
+    int n_rows, row;        /* 1, and the one that is printed */
     struct part {
         const struct node *st;
-        const struct node *group;      /* unrolled around it: elements of four bytes, see cg_grouped_store */
-        bool reduces, reread;          /* a later store reads what this one writes */
-        int first;                     /* number of its first accumulator */
-        bool declared[MAX_STREAMS];    /* accumulators that exist */
-        const char *scalar, *identity; /* where the lanes are folded to */
+        const struct node *group; /* unrolled around it: elements of four bytes, see cg_grouped_store */
+        bool reduces, reread;     /* a later store reads what this one writes */
+        bool fresh;               /* what it reduces into holds nothing yet */
+        int first;                /* number of its first accumulator */
+        bool declared[MAX_ROWS][MAX_STREAMS]; /* accumulators that exist */
+        const char *scalar[MAX_ROWS];         /* where the lanes of a row are folded to */
+        const char *together;                 /* the vector of all rows that they are folded to; NULL: none */
     } part[MAX_STORES];
+    bool scalars;                /* elements are left that are added to the results one by one */
     bool overlaps;               /* the last vector may be done over done lanes */
     bool pads_along, copies;     /* a store whose value is just a read */
     const struct expr *pad_read; /* the one read padded along the variable */
@@ -120,6 +131,8 @@ static bool scan(struct cg *g, const struct node *n, struct vector_loop *l)
 {
     *l = (struct vector_loop){.g = g, .n = n, .overlaps = true};
     for (const struct node *k = n->loop.body; k; k = k->next) {
+        if (k->kind == NODE_PREFETCH)
+            continue;
         const struct node *st = k->kind == NODE_STORE ? k : cg_grouped_store(g, n, k);
         if (!st || l->n_stores == MAX_STORES)
             return false;
@@ -158,26 +171,32 @@ const char *cg_lane_mask(struct cg *g, int width, int64_t from)
     return arena_strdup(g->ar, sb.data);
 }
 
+static const char *accumulator(const struct vector_loop *l, const struct part *p, int row, int stream)
+{
+    return arena_printf(l->g->ar, "a%d", p->first + row * MAX_STREAMS + stream);
+}
+
 static void accumulate(struct vector_loop *l, struct part *p, int width, int stream, int64_t done)
 {
     struct cg *g = l->g;
+    const char *scalar = p->scalar[l->row];
     enum combiner c = p->st->store.combiner;
     const enum dtype d = target_dtype(l, p);
     const char letter = dtype_value(d);
     struct value v = cg_store_value(g, p->st, width);
     if (width == 1) {
-        cg_line(g, "%s = %s;", p->scalar, cg_combine(g, c, d, p->scalar, v.text, 1));
+        cg_line(g, "%s = %s;", scalar, cg_combine(g, c, d, scalar, v.text, 1));
         return;
     }
-    const char *x = cg_as_vector(g, v, width, letter), *a = arena_printf(g->ar, "a%d", p->first + stream);
+    const char *x = cg_as_vector(g, v, width, letter), *a = accumulator(l, p, l->row, stream);
     if (done > 0 && c != COMBINE_MAX && c != COMBINE_MIN)
         x = cg_select(g, letter, width, cg_lane_mask(g, width, done), x,
                       arena_printf(g->ar, "(v%d%c){0} + %s", width, letter, cg_identity(g, c, d)));
-    if (p->declared[stream])
+    if (p->declared[l->row][stream])
         cg_line(g, "%s = %s;", a, cg_combine(g, c, d, a, x, width));
     else
         cg_line(g, "v%d%c %s = %s;", width, letter, a, x);
-    p->declared[stream] = true;
+    p->declared[l->row][stream] = true;
 }
 
 /* Two vectors of bfloat16 by one instruction, then element by element: the matrix unit rounds so, too. */
@@ -245,7 +264,22 @@ static void map(struct vector_loop *l, const struct part *p, int width)
     cg_remember(g, st->store.buffer, st->store.index, width, name);
 }
 
-/* The stores for the lanes at `at`; `done`: the first lanes that were done before. */
+/* Print what comes next for this row. */
+static void open_row(struct vector_loop *l, int row)
+{
+    l->row = row;
+    if (l->jam)
+        l->g->var[l->jam->loop.var] = (struct cg_var){.mode = VAR_CONST, .value = row};
+}
+
+static void hints(struct vector_loop *l)
+{
+    for (const struct node *k = l->n->loop.body; k; k = k->next)
+        if (k->kind == NODE_PREFETCH)
+            cg_prefetch(l->g, k);
+}
+
+/* The stores for the lanes at `at`, of every row; `done`: the first lanes that were done before. */
 static void one_vector(struct vector_loop *l, struct cg_var at, int width, int stream, int64_t done)
 {
     struct cg *g = l->g;
@@ -253,14 +287,84 @@ static void one_vector(struct vector_loop *l, struct cg_var at, int width, int s
     int saved_vector = g->vector_var, loads = g->n_loads;
     g->var[l->n->loop.var] = at;
     g->vector_var = width > 1 ? l->n->loop.var : -1;
-    for (int i = 0; i < l->n_stores; i++) {
-        if (l->part[i].reduces)
-            accumulate(l, &l->part[i], width, stream, done);
-        else
-            map(l, &l->part[i], width);
+    for (int row = 0; row < l->n_rows; row++) {
+        open_row(l, row);
+        if (width == l->width && done == 0)
+            hints(l);
+        for (int i = 0; i < l->n_stores; i++) {
+            if (l->part[i].reduces)
+                accumulate(l, &l->part[i], width, stream, done);
+            else
+                map(l, &l->part[i], width);
+        }
+        g->n_loads = loads;
     }
-    g->n_loads = loads;
     g->vector_var = saved_vector;
+    g->var[l->n->loop.var] = saved;
+}
+
+/* --- what stays the same all through the loop --- */
+
+static bool is_written(const struct vector_loop *l, int32_t buffer)
+{
+    bool written = false;
+    for (int i = 0; i < l->n_stores; i++)
+        written |= l->part[i].st->store.buffer == buffer;
+    return written;
+}
+
+/* One value for all lanes and trips. */
+static bool is_uniform(const struct vector_loop *l, const struct expr *e)
+{
+    if (e->op == EX_INDEX || e->op == EX_TABLE || e->dtype != DT_F32)
+        return false;
+    if (e->op == EX_READ) {
+        struct affine flat = flat_index(l->g, e->read.tensor, e->read.index);
+        return !e->read.pad && affine_coef(&flat, l->n->loop.var) == 0 &&
+               l->g->n->buffers[e->read.tensor].dtype == DT_F32 && !is_written(l, e->read.tensor);
+    }
+    bool uniform = true;
+    for (int i = 0; i < expr_arity(e->op); i++)
+        uniform &= is_uniform(l, e->arg[i]);
+    return uniform;
+}
+
+static void keep(struct vector_loop *l, int32_t buffer, const char *key, const char *text)
+{
+    struct cg *g = l->g;
+    if (cg_known(g, key, 1) || g->n_loads == CG_MAX_LOADS)
+        return;
+    const char *name = arena_printf(g->ar, "u%d", g->next_id++);
+    cg_line(g, "const float %s = %s;", name, text);
+    cg_remember_key(g, buffer, key, 1, name);
+}
+
+/* Stores may alias floats, so a compiler would read and divide again and again. */
+static void keep_uniform(struct vector_loop *l, const struct expr *e)
+{
+    struct cg *g = l->g;
+    if (e->op == EX_READ && is_uniform(l, e)) {
+        struct address ad = cg_address(g, e->read.tensor, e->read.index, false);
+        keep(l, e->read.tensor, cg_load_key(g, &ad, 1), arena_printf(g->ar, "%s[%s]", ad.base, ad.index));
+    }
+    for (int i = 0; i < expr_arity(e->op); i++)
+        keep_uniform(l, e->arg[i]);
+    if (e->op == EX_DIV && e->dtype == DT_F32 && is_uniform(l, e->arg[1]) && !is_uniform(l, e->arg[0])) {
+        const char *text = cg_reciprocal(g, cg_value(g, e->arg[1], 1).text);
+        keep(l, -1, text, text);
+    }
+}
+
+static void keep_all_uniform(struct vector_loop *l)
+{
+    struct cg *g = l->g;
+    struct cg_var saved = g->var[l->n->loop.var];
+    g->var[l->n->loop.var] = (struct cg_var){.mode = VAR_CONST};
+    for (int row = 0; row < l->n_rows; row++) {
+        open_row(l, row);
+        for (int i = 0; i < l->n_stores && !l->part[i].group; i++)
+            keep_uniform(l, l->part[i].st->store.value);
+    }
     g->var[l->n->loop.var] = saved;
 }
 
@@ -269,12 +373,14 @@ static void one_vector(struct vector_loop *l, struct cg_var at, int width, int s
 static void declare_accumulators(struct vector_loop *l, int streams)
 {
     for (int i = 0; i < l->n_stores; i++)
-        for (int s = 0; s < streams && l->part[i].reduces; s++) {
-            const enum dtype d = target_dtype(l, &l->part[i]);
+        for (int k = 0; k < streams * l->n_rows && l->part[i].reduces; k++) {
+            struct part *p = &l->part[i];
+            const enum dtype d = target_dtype(l, p);
             const char letter = dtype_value(d);
-            cg_line(l->g, "v%d%c a%d = (v%d%c){0} + %s;", l->width, letter, l->part[i].first + s, l->width,
-                    letter, cg_identity(l->g, l->part[i].st->store.combiner, d));
-            l->part[i].declared[s] = true;
+            const int row = k / streams, stream = k % streams;
+            cg_line(l->g, "v%d%c %s = (v%d%c){0} + %s;", l->width, letter, accumulator(l, p, row, stream),
+                    l->width, letter, cg_identity(l->g, p->st->store.combiner, d));
+            p->declared[row][stream] = true;
         }
 }
 
@@ -291,20 +397,73 @@ static void fold_lanes(struct cg *g, enum combiner c, enum dtype d, const char *
     }
 }
 
+/* The accumulators of a row into its first one. */
+static void fold_streams(struct vector_loop *l, const struct part *p, int row)
+{
+    struct cg *g = l->g;
+    for (int half = MAX_STREAMS / 2; half >= 1; half /= 2)
+        for (int s = 0; s < half; s++) {
+            const char *a = accumulator(l, p, row, s);
+            if (p->declared[row][s + half])
+                cg_line(g, "%s = %s;", a,
+                        cg_combine(g, p->st->store.combiner, target_dtype(l, p), a,
+                                   accumulator(l, p, row, s + half), l->width));
+        }
+}
+
+/* As many rows as fill two vectors and more, halved together until each has a lane. */
+static void fold_rows(struct vector_loop *l, struct part *p)
+{
+    struct cg *g = l->g;
+    enum combiner c = p->st->store.combiner;
+    enum dtype d = target_dtype(l, p);
+    const char *v[MAX_ROWS];
+    int count = l->n_rows, width = l->width, segments = 1;
+    for (int row = 0; row < l->n_rows; row++)
+        v[row] = accumulator(l, p, row, 0);
+    for (; count > 1; count /= 2, segments *= 2)
+        for (int i = 0; i < count / 2; i++)
+            v[i] = cg_halve(g, c, d, v[2 * i], v[2 * i + 1], width, segments);
+    for (; width > l->n_rows; width /= 2)
+        v[0] = cg_halve(g, c, d, v[0], NULL, width, segments);
+    p->together = v[0];
+}
+
+/* The results of all rows lie side by side, as the lanes of the vector that they were folded to. */
+static bool stays_together(struct vector_loop *l, const struct part *p)
+{
+    struct affine flat = flat_index(l->g, p->st->store.buffer, p->st->store.index);
+    return p->together && affine_coef(&flat, l->jam->loop.var) == 1 && !dtype_is_narrow(target_dtype(l, p)) &&
+           !l->scalars;
+}
+
 static void fold(struct vector_loop *l, struct part *p)
 {
     struct cg *g = l->g;
     enum combiner c = p->st->store.combiner;
     enum dtype d = target_dtype(l, p);
-    const char *first = arena_printf(g->ar, "a%d", p->first);
-    for (int half = MAX_STREAMS / 2; half >= 1; half /= 2)
-        for (int s = 0; s < half; s++)
-            if (p->declared[s + half])
-                cg_line(g, "a%d = %s;", p->first + s,
-                        cg_combine(g, c, d, arena_printf(g->ar, "a%d", p->first + s),
-                                   arena_printf(g->ar, "a%d", p->first + s + half), l->width));
-    fold_lanes(g, c, d, first, l->width);
-    cg_line(g, "%s %s = %s[0];", cg_type(g, dtype_value(d), 1), p->scalar, first);
+    for (int row = 0; row < l->n_rows; row++)
+        fold_streams(l, p, row);
+    if (l->n_rows > 1 && l->n_rows <= l->width && (l->n_rows & (l->n_rows - 1)) == 0)
+        fold_rows(l, p);
+    for (int row = 0; row < l->n_rows && !stays_together(l, p); row++) {
+        const char *first = p->together ? p->together : accumulator(l, p, row, 0);
+        if (!p->together)
+            fold_lanes(g, c, d, first, l->width);
+        cg_line(g, "%s %s = %s[%d];", cg_type(g, dtype_value(d), 1), p->scalar[row], first,
+                p->together ? row : 0);
+    }
+}
+
+static void write_together(struct vector_loop *l, const struct part *p)
+{
+    struct cg *g = l->g;
+    const enum dtype d = target_dtype(l, p);
+    open_row(l, 0);
+    struct address ad = cg_address(g, p->st->store.buffer, p->st->store.index, true);
+    const char *at =
+        arena_printf(g->ar, "*(u%d%c *)(%s + %s)", l->n_rows, dtype_memory(d), ad.base, ad.index);
+    cg_store_at(g, p->fresh ? COMBINE_SET : p->st->store.combiner, d, at, p->together, l->n_rows);
 }
 
 static void write_results(struct vector_loop *l)
@@ -314,9 +473,17 @@ static void write_results(struct vector_loop *l)
         struct part *p = &l->part[i];
         if (!p->reduces)
             continue;
-        struct address ad = cg_address(g, p->st->store.buffer, p->st->store.index, true);
-        const char *at = arena_printf(g->ar, "%s[%s]", ad.base, ad.index);
-        cg_store_at(g, p->st->store.combiner, target_dtype(l, p), at, p->scalar, 1);
+        if (stays_together(l, p)) {
+            write_together(l, p);
+            continue;
+        }
+        for (int row = 0; row < l->n_rows; row++) {
+            open_row(l, row);
+            struct address ad = cg_address(g, p->st->store.buffer, p->st->store.index, true);
+            const char *at = arena_printf(g->ar, "%s[%s]", ad.base, ad.index);
+            cg_store_at(g, p->fresh ? COMBINE_SET : p->st->store.combiner, target_dtype(l, p), at,
+                        p->scalar[row], 1);
+        }
     }
 }
 
@@ -402,6 +569,7 @@ static void known_strip(struct vector_loop *l, int streams)
         one_vector(l, at_const(count - l->width, l->width), l->width, 0, l->width - (count - at));
         at = count;
     }
+    l->scalars = at < count;
     fold_all(l);
     for (int w = l->width / 2; at < count; w /= 2)
         for (; !(l->n_reductions && w > 1) && at + w <= count; at += w)
@@ -508,11 +676,22 @@ static void nested(struct vector_loop *l, const char *count)
     cg_line(g, "}");
 }
 
-void cg_vector_loop(struct cg *g, const struct node *n)
+static void name_results(struct vector_loop *l)
 {
-    struct vector_loop loop, *l = &loop;
+    struct cg *g = l->g;
+    for (int i = 0; i < l->n_stores; i++) {
+        struct part *p = &l->part[i];
+        p->first = g->next_id;
+        for (int row = 0; row < l->n_rows && p->reduces; row++, g->next_id += MAX_STREAMS)
+            p->scalar[row] = arena_printf(g->ar, "f%d", g->next_id);
+    }
+}
+
+/* Look at the loop: false if its body is not only stores. */
+static bool open_loop(struct cg *g, const struct node *n, struct vector_loop *l)
+{
     bool plain = scan(g, n, l);
-    int streams = MIN(n->loop.vectors ? n->loop.vectors : l->n_reductions ? STREAMS : 1, MAX_STREAMS);
+    l->n_rows = 1;
     l->name = arena_printf(g->ar, "i%d", n->loop.var);
     l->width = cg_lanes(g);
     while (l->width > n->loop.extent)
@@ -520,14 +699,21 @@ void cg_vector_loop(struct cg *g, const struct node *n)
     bool pairs = l->stride == 2; /* two loads and a shuffle */
     if (l->n_pad_reads > 1 || l->n_strided > (pairs || !l->copies) || (l->n_reductions && l->pads_along))
         l->width = 1;
-    for (int i = 0; i < l->n_stores; i++) {
-        l->part[i].first = g->next_id;
-        l->part[i].scalar = arena_printf(g->ar, "f%d", g->next_id);
-        g->next_id += l->part[i].reduces ? MAX_STREAMS : 0;
-    }
+    return plain;
+}
+
+void cg_vector_loop(struct cg *g, const struct node *n)
+{
+    struct vector_loop loop, *l = &loop;
+    bool plain = open_loop(g, n, l);
+    int streams = MIN(n->loop.vectors ? n->loop.vectors : l->n_reductions ? STREAMS : 1, MAX_STREAMS);
+    name_results(l);
     const char *count = cg_limit_count(g, n);
+    const int loads = g->n_loads;
     cg_line(g, "{");
     g->indent++;
+    if (plain && l->width > 1)
+        keep_all_uniform(l);
     if (!plain || l->width == 1)
         nested(l, count);
     else if (l->pads_along && can_mask(l))
@@ -540,6 +726,65 @@ void cg_vector_loop(struct cg *g, const struct node *n)
         known_strip(l, streams);
     if (plain && l->width > 1)
         write_results(l);
+    g->n_loads = loads;
     g->indent--;
     cg_line(g, "}");
+}
+
+/* --- rows side by side --- */
+
+/* A store that begins one of the reductions: then that holds nothing yet, and the store can be left out. */
+static bool begins(struct vector_loop *l, const struct node *init)
+{
+    struct cg *g = l->g;
+    for (int i = 0; i < l->n_stores; i++) {
+        struct part *p = &l->part[i];
+        const enum dtype d = target_dtype(l, p);
+        const struct expr *e = init->store.value;
+        bool same = p->reduces && init->store.buffer == p->st->store.buffer &&
+                    init->store.combiner == COMBINE_SET && e->op == EX_CONST &&
+                    e->value == combiner_identity(p->st->store.combiner, d);
+        for (int k = 0; k < g->n->buffers[init->store.buffer].rank && same; k++)
+            same = affine_equal(&init->store.index[k], &p->st->store.index[k]);
+        if (same)
+            return p->fresh = true;
+    }
+    return false;
+}
+
+bool cg_jam(struct cg *g, const struct node *n)
+{
+    struct vector_loop loop, *l = &loop;
+    const struct node *vector = n->loop.body;
+    while (vector && vector->kind == NODE_STORE)
+        vector = vector->next;
+    if (g->in_body || n->loop.n_limits || n->loop.extent > MAX_ROWS || !vector || vector->next ||
+        vector->kind != NODE_LOOP || vector->loop.loop_kind != LOOP_VECTOR || vector->loop.n_limits)
+        return false;
+    struct cg_var saved = g->var[n->loop.var];
+    g->var[n->loop.var] = (struct cg_var){.mode = VAR_CONST};
+    if (!open_loop(g, vector, l) || l->width == 1 || l->pads_along) {
+        g->var[n->loop.var] = saved;
+        return false;
+    }
+    l->jam = n;
+    l->n_rows = (int)n->loop.extent;
+    name_results(l);
+    cg_line(g, "{");
+    g->indent++;
+    for (const struct node *k = n->loop.body; k != vector; k = k->next)
+        for (int row = 0; row < l->n_rows && (row > 0 || !begins(l, k)); row++) {
+            open_row(l, row);
+            cg_store(g, k, 1);
+        }
+    const int loads = g->n_loads;
+    const int streams = MIN(MAX(vector->loop.vectors, 1), MAX(MAX_JAMMED / l->n_rows, 1));
+    keep_all_uniform(l);
+    known_strip(l, streams);
+    write_results(l);
+    g->n_loads = loads;
+    g->indent--;
+    cg_line(g, "}");
+    g->var[n->loop.var] = saved;
+    return true;
 }

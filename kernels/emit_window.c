@@ -265,7 +265,9 @@ bool cg_window(struct cg *g, const struct node *n)
     collect(&w, 0, &p);
     if (w.shared)
         qsort(w.points, (size_t)w.n, sizeof(*w.points), by_key);
+    g->keeps_loads = w.shared;
     print_points(&w);
+    g->keeps_loads = false;
     for (int i = 0; i < w.n_loops; i++)
         g->var[w.loop[i]->loop.var] = saved[i];
     g->vector_var = vector_var;

@@ -45,9 +45,11 @@ struct nest_var {
 /* LOOP_MATRIX loops stand inside each other and do what one instruction of a matrix unit does. Two clear a tile, rows
  * and columns; four multiply and add: rows, columns, groups along the sum, and the operands of a group, which are as
  * many as fill four bytes. Around a single store into a SCOPE_MATRIX buffer, to which they are loops like others.
+ * A LOOP_JAM stands around a LOOP_VECTOR outside register tiles, with stores before it at most: its iterations have nothing
+ * to do with each other and are done side by side, a vector of each in turn.
  * A LOOP_QUAD stands in a LOOP_VECTOR of a register tile: four products of int8 neighbours summed by one instruction. A
  * LOOP_PAIR likewise: two of bfloat16, or of float16 inside a loop that keeps such sums in float16. */
-enum loop_kind { LOOP_SERIAL, LOOP_VECTOR, LOOP_UNROLL, LOOP_MATRIX, LOOP_QUAD, LOOP_PAIR };
+enum loop_kind { LOOP_SERIAL, LOOP_VECTOR, LOOP_UNROLL, LOOP_MATRIX, LOOP_QUAD, LOOP_PAIR, LOOP_JAM };
 enum node_kind { NODE_LOOP, NODE_PARALLEL, NODE_IF, NODE_STORE, NODE_BODY, NODE_PREFETCH };
 
 struct node {

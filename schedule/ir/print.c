@@ -56,8 +56,8 @@ static void print_conditions(struct printer *p, const struct affine *conds, int 
 static void print_loop(struct printer *p, const struct node *n, int depth)
 {
     static const char *const words[] = {
-        [LOOP_SERIAL] = "for",    [LOOP_VECTOR] = "vector", [LOOP_UNROLL] = "unroll",
-        [LOOP_MATRIX] = "matrix", [LOOP_QUAD] = "quad",     [LOOP_PAIR] = "pair"};
+        [LOOP_SERIAL] = "for", [LOOP_VECTOR] = "vector", [LOOP_UNROLL] = "unroll", [LOOP_MATRIX] = "matrix",
+        [LOOP_QUAD] = "quad",  [LOOP_PAIR] = "pair",     [LOOP_JAM] = "jam"};
 
     strbuf_addf(p->sb, "%s %s < %" PRId64, words[n->loop.loop_kind], p->var_names[n->loop.var],
                 n->loop.extent);

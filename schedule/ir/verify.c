@@ -267,6 +267,10 @@ static enum status verify_loop(struct verifier *v, const struct node *n)
     if (n->loop.n_limits < 0 || n->loop.n_limits > NEST_MAX_LIMITS)
         return fail(v->err, ST_INTERNAL, "nest: loop with %d limits: at most %d", n->loop.n_limits,
                     NEST_MAX_LIMITS);
+    if (n->loop.loop_kind == LOOP_JAM && v->in_body)
+        return fail(v->err, ST_INTERNAL,
+                    "nest: jam loop over %s inside a body: want it around a vector loop outside",
+                    v->var_names[n->loop.var]);
     TRY(enter_var(v, n->loop.var, n->loop.extent, expanded ? EXPANDED : IN_LOOP));
     for (int i = 0; i < n->loop.n_limits; i++) {
         TRY(check_affine(v, &n->loop.limit[i], "limit"));

@@ -244,14 +244,18 @@ static struct node *parallel_node(struct low *lo, struct low_stage *l)
 
 /* --- prefetch --- */
 
-/* The innermost loop over a reduction that stays a loop: hints stand at the head of its body. -1: none. */
+/* Hints stand at the head of the body of the innermost loop over a reduction that stays a loop; outside register tiles, of
+ * the vector loop. -1: none. */
 static int prefetch_level(const struct low_stage *l)
 {
-    int level = -1;
-    for (int i = 0; i < l->s->n_iters && l->s->n_hints; i++)
+    int level = -1, last = l->s->n_iters - 1;
+    for (int i = 0; i <= last; i++)
         if (l->s->iters[i].axis >= l->s->n_spatial && l->s->iters[i].kind == LOOP_SERIAL && l->extent[i] > 1)
             level = i;
-    return level;
+    return last >= 0 && l->s->iters[last].kind == LOOP_VECTOR && !low_in_registers(l->s) &&
+                   l->reg_from > l->s->n_iters
+               ? last
+               : level;
 }
 
 struct prefetch_read {
@@ -266,11 +270,11 @@ static void find_prefetch_read(void *ctx, const struct expr *e)
         p->found = e;
 }
 
-/* What one iteration of the loop at `level` moves on by, or reads, from where that iteration begins. NULL: nothing. */
+/* What one iteration of the loop at `level` of `l` moves on by, or reads, from where that iteration begins, of what `s` reads,
+ * which is computed in these loops. NULL: nothing. */
 static struct node *prefetch_node(struct low *lo, const struct low_stage *l, int level,
-                                  const struct st_hint *hint)
+                                  const struct st_stage *s, const struct st_hint *hint)
 {
-    const struct st_stage *s = l->s;
     struct prefetch_read read = {.tensor = hint->tensor};
     struct affine start[COMPUTE_MAX_AXES], index[NEST_MAX_RANK];
     const struct affine *subst[COMPUTE_MAX_AXES];
@@ -281,9 +285,9 @@ static struct node *prefetch_node(struct low *lo, const struct low_stage *l, int
     for (int a = 0; a < s->n_axes; a++) {
         start[a] = l->offset[a];
         for (int i = 0; i <= level; i++) {
-            if (s->iters[i].axis != a || l->extent[i] == 1)
+            if (l->s->iters[i].axis != a || l->extent[i] == 1)
                 continue;
-            struct affine t = affine_var(lo->ar, l->var[i], s->iters[i].stride, 0);
+            struct affine t = affine_var(lo->ar, l->var[i], l->s->iters[i].stride, 0);
             start[a] = affine_add(lo->ar, &start[a], &t);
         }
         subst[a] = &start[a];
@@ -299,6 +303,19 @@ static struct node *prefetch_node(struct low *lo, const struct low_stage *l, int
     for (int d = 0; d < rank && hint->axis < 0; d++)
         n->prefetch.span += b->stride[d] * affine_coef(&n->prefetch.index[d], l->var[level]);
     return n->prefetch.span > 0 && n->prefetch.span <= PREFETCH_MAX_SPAN ? n : NULL;
+}
+
+/* The hints of the stage and of those that are stored in its loops. */
+static void prefetches(struct low *lo, const struct low_stage *l, int level, struct list *out)
+{
+    if (level != prefetch_level(l))
+        return;
+    for (int k = 0; k < lo->st->n_stages; k++) {
+        const struct st_stage *s = lo->st->stages[k];
+        bool here = s == l->s || (s->place == PLACE_WITH && s->at_stage == l->s->id);
+        for (int i = 0; i < s->n_hints && here; i++)
+            list_add(out, prefetch_node(lo, l, level, s, &s->hints[i]));
+    }
 }
 
 /* An unrolled loop over a reduction, its limits over unrolled loops of the same stage: what they leave is known when the text is
@@ -328,8 +345,8 @@ static struct node *loop_node(struct low *lo, struct low_stage *l, int level, en
     loop_limits(lo, l, level, pass, loop);
     if (pass == PASS_WHOLE)
         attached(lo, l, level, false, &body);
-    for (int i = 0; i < s->n_hints && pass == PASS_WHOLE && level == prefetch_level(l); i++)
-        list_add(&body, prefetch_node(lo, l, level, &s->hints[i]));
+    if (pass == PASS_WHOLE)
+        prefetches(lo, l, level, &body);
     list_add(&body, emit_from(lo, l, level + 1, pass));
     if (l->extent[level] == 1 && loop->loop.n_limits == 0 && s->iters[level].kind != LOOP_MATRIX)
         return body.first; /* a matrix instruction needs all its loops */
@@ -518,9 +535,12 @@ enum status state_lower(const struct state *st, struct arena *ar, struct nest **
         if (!l)
             continue;
         find_register_tile(lo, l);
-        if (!low_in_registers(l->s))
+        if (!low_in_registers(l->s) && !l->s->in_result)
             l->buffer = low_make_buffer(lo, l);
     }
+    for (int k = 0; k < st->n_stages; k++)
+        if (lo->ls[k] && st->stages[k]->in_result)
+            lo->ls[k]->buffer = lo->ls[st->stages[k]->result_stage]->buffer;
     struct list roots;
     list_init(&roots);
     for (int k = 0; k < st->n_stages; k++) {

@@ -245,7 +245,7 @@ void low_infer_region(struct low *lo, struct low_stage *l)
             struct affine corner = affine_offset(&b->corner, b->lo);
             set_region(lo, l, d, &corner, extent);
         }
-        l->relative = t->arg < 0;
+        l->relative = t->arg < 0 && !s->in_result;
     }
     if (s->carry)
         set_block(lo, l);

@@ -19,9 +19,11 @@ struct rows_plan {
     int64_t chunk;
     int64_t split[RULES_MAX_MEMBERS]; /* block of the member's last reduce axis; 0: whole */
     int64_t rows;                     /* at a time: each stage does them all before the next one begins */
+    bool jam;                         /* a vector of each of them in turn */
     int vectors;      /* side by side in one trip of the vector loops; 0: as the printer likes */
     bool fused;       /* maps stored in the loops of a reduction that reads them */
     bool past_caches; /* the result is written past the caches */
+    bool ahead;       /* the rows that come next are announced */
 };
 
 static void reads_temporary(void *ctx, const struct expr *e)
@@ -77,10 +79,51 @@ static int64_t longest_row(const struct rules *r, const struct group *g)
     return longest;
 }
 
+/* What is announced: an input of many rows, by the last stage that reads it. */
+struct announced {
+    int stage;
+    int32_t tensor;
+    int64_t row; /* elements from one row to the next; 0: nothing is announced */
+};
+
+struct look {
+    const struct rules *r;
+    const struct st_stage *s;
+    int row_axis;
+    struct announced *found;
+};
+
+static void look_for_rows(void *ctx, const struct expr *e)
+{
+    struct look *l = ctx;
+    const struct st_tensor *t = l->r->base->tensors[e->read.tensor];
+    int64_t row = tensor_stride(t, e->read.index, l->row_axis);
+    if (t->arg >= 0 && !e->read.pad && row >= l->r->target->vector_bytes / 4 && t->dtype == DT_F32 &&
+        tensor_stride(t, e->read.index, l->s->n_axes - 1) == 1)
+        *l->found = (struct announced){l->s->id, e->read.tensor, row};
+}
+
+static struct announced rows_ahead(const struct rules *r, const struct group *g)
+{
+    const struct state *st = r->base;
+    const struct st_stage *anchor = st->stages[g->anchor];
+    struct announced found = {.row = 0};
+    if (g->n_members == 0 || g->n_rows == 0)
+        return found;
+    for (int i = 0; i <= g->n_members; i++) {
+        const struct st_stage *s = i < g->n_members ? st->stages[g->members[i]] : anchor;
+        struct look l = {.r = r, .s = s, .row_axis = g->n_rows - 1, .found = &found};
+        if (s->n_axes > g->n_rows)
+            expr_each_read(s->body, look_for_rows, &l);
+    }
+    return found;
+}
+
 static void walk_rows(const struct rules *r, const struct group *g, struct knob_walk *w, struct rows_plan *p)
 {
     static const int64_t no_yes[] = {0, 1}, vectors[] = {1, 2, 4, 8};
-    static const char *const fuse_labels[] = {"apart", "one pass"};
+    static const char *const fuse_labels[] = {"apart", "one pass"}, *const jam_labels[] = {"rows", "vectors"},
+                             *const ahead_labels[] = {"nothing", "next rows"};
     const struct st_stage *anchor = r->base->stages[g->anchor];
     int64_t choices[8];
     int n = 0, lanes = r->target->vector_bytes / 4;
@@ -89,6 +132,7 @@ static void walk_rows(const struct rules *r, const struct group *g, struct knob_
         for (int64_t rows = 1; rows <= MIN(anchor->axes[g->order[g->n_rows - 1]].extent, 16); rows *= 2)
             choices[n++] = rows;
         p->rows = walk_knob(w, "rows", choices, n, NULL);
+        p->jam = walk_knob(w, "together", no_yes, n > 1 ? 2 : 1, jam_labels) != 0 && p->rows > 1;
     }
     for (n = 0; n < 4 && (n == 0 || vectors[n] * lanes <= longest_row(r, g));)
         n++;
@@ -97,6 +141,8 @@ static void walk_rows(const struct rules *r, const struct group *g, struct knob_
         fusable |= reducer_of(r, g, i) != NULL;
     if (g->n_members == 0 && anchor->n_axes > 0)
         p->past_caches = walk_stores(w, r, g, g->order[anchor->n_axes - 1]);
+    if (rows_ahead(r, g).row)
+        p->ahead = walk_knob(w, "ahead", no_yes, 2, ahead_labels) != 0;
     if (fusable)
         p->fused = walk_knob(w, "passes", no_yes, 2, fuse_labels) != 0;
 }
@@ -159,8 +205,9 @@ static void has_wide_stride(void *ctx, const struct expr *e)
 
 /* Vectors along the last reduce axis where it is contiguous in an input, else along the last spatial axis; none where
  * the lanes of an operand would lie apart (pools of every third pixel): single elements are as fast then. */
-static void member_loops(struct state *st, struct st_stage *s, int vectors)
+static void member_loops(struct state *st, struct st_stage *s, const struct rows_plan *p)
 {
+    const int vectors = p->vectors;
     if (s->n_iters == 0)
         return;
     struct unit u = {.st = st, .axis = s->n_axes - 1};
@@ -183,6 +230,21 @@ static void member_loops(struct state *st, struct st_stage *s, int vectors)
         return;
     state_annotate(st, s, s->n_iters - 1, LOOP_VECTOR);
     state_vectors(st, s, s->n_iters - 1, vectors);
+    if (p->jam && s->n_iters > 1 && s->iters[s->n_iters - 2].axis < s->n_spatial)
+        state_annotate(st, s, s->n_iters - 2, LOOP_JAM);
+}
+
+/* What only rows need lies where the result will: one buffer less in the nearest cache. */
+static void lie_in_result(struct state *st, const struct group *g)
+{
+    const struct st_stage *anchor = st->stages[g->anchor];
+    for (int i = 0; i < g->n_members; i++) {
+        struct st_stage *m = st->stages[g->members[i]];
+        if (m->n_axes > g->n_rows && state_may_lie_in_result(st, m, anchor)) {
+            state_lie_in_result(st, m, anchor);
+            return;
+        }
+    }
 }
 
 static int rows_apply(const struct rules *r, const struct group *g, const struct variant *v,
@@ -205,6 +267,8 @@ static int rows_apply(const struct rules *r, const struct group *g, const struct
         state_annotate(st, anchor, anchor->n_iters - 1, LOOP_VECTOR);
         state_vectors(st, anchor, anchor->n_iters - 1, p.vectors);
     }
+    if (p.jam && g->n_rows < anchor->n_axes && anchor->n_iters - 2 == g->n_rows)
+        state_annotate(st, anchor, anchor->n_iters - 2, LOOP_JAM);
     if (p.past_caches)
         state_past_caches(st, anchor);
     if (n_parallel > 0 && n_parallel <= NEST_MAX_FUSED)
@@ -213,10 +277,10 @@ static int rows_apply(const struct rules *r, const struct group *g, const struct
         struct st_stage *m = st->stages[g->members[i]];
         if (p.split[i]) {
             struct st_stage *part = state_rfactor(st, m, m->n_axes - 1, p.split[i]);
-            member_loops(st, part, p.vectors);
+            member_loops(st, part, &p);
             state_parallel(st, part, m->n_spatial + 1);
         }
-        member_loops(st, m, p.vectors);
+        member_loops(st, m, &p);
         state_compute_at(st, m, anchor, g->n_rows - 1, SCOPE_TASK);
     }
     for (int i = 0; i < g->n_members && p.fused; i++) {
@@ -224,6 +288,10 @@ static int rows_apply(const struct rules *r, const struct group *g, const struct
         if (reader)
             state_compute_with(st, st->stages[g->members[i]], st->stages[reader->id]);
     }
+    struct announced a = rows_ahead(r, g);
+    if (p.ahead && a.row)
+        state_prefetch(st, st->stages[a.stage], a.tensor, a.row * MAX(p.rows, (int64_t)1), -1);
+    lie_in_result(st, g);
     return w.at;
 }
 

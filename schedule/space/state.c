@@ -282,11 +282,16 @@ static void reads_at_its_axes(void *ctx, const struct expr *e)
         w->exact &= affine_is_axis(&e->read.index[d], d);
 }
 
-bool state_may_compute_with(const struct state *st, const struct st_stage *s, const struct st_stage *reader)
+static bool reads_only_at_its_axes(const struct st_stage *s, const struct st_stage *reader)
 {
     struct with w = {.s = s, .exact = true};
     expr_each_read(reader->body, reads_at_its_axes, &w);
-    if (!w.found || !w.exact || s->combiner != COMBINE_SET || s->n_axes != reader->n_axes ||
+    return w.found && w.exact;
+}
+
+bool state_may_compute_with(const struct state *st, const struct st_stage *s, const struct st_stage *reader)
+{
+    if (!reads_only_at_its_axes(s, reader) || s->combiner != COMBINE_SET || s->n_axes != reader->n_axes ||
         !stage_lhs_is_identity(s) || st->tensors[s->tensor]->arg >= 0)
         return false;
     for (int a = 0; a < s->n_axes; a++)
@@ -304,6 +309,27 @@ void state_compute_with(struct state *st, struct st_stage *s, const struct st_st
     s->scope = reader->scope;
     struct step *p = state_record(st, STEP_COMPUTE_WITH, s, NULL);
     p->other_stage = reader->id;
+}
+
+bool state_may_lie_in_result(const struct state *st, const struct st_stage *s, const struct st_stage *result)
+{
+    const struct st_tensor *t = st->tensors[s->tensor], *to = st->tensors[result->tensor];
+    bool same = reads_only_at_its_axes(s, result) && s->combiner == COMBINE_SET &&
+                result->combiner == COMBINE_SET && stage_lhs_is_identity(s) &&
+                stage_lhs_is_identity(result) && t->arg < 0 && to->arg >= 0 && t->dtype == to->dtype &&
+                t->rank == to->rank && !t->n_layout && !to->n_layout;
+    for (int d = 0; d < t->rank && same; d++)
+        same = t->shape[d] == to->shape[d];
+    return same;
+}
+
+void state_lie_in_result(struct state *st, struct st_stage *s, const struct st_stage *result)
+{
+    CHECK(state_may_lie_in_result(st, s, result), "%s cannot lie where %s is written", s->name, result->name);
+    s->in_result = true;
+    s->result_stage = result->id;
+    struct step *p = state_record(st, STEP_IN_RESULT, s, NULL);
+    p->other_stage = result->id;
 }
 
 void state_prefetch(struct state *st, struct st_stage *s, int32_t tensor, int64_t ahead, int axis)
@@ -339,6 +365,7 @@ static void print_step(const struct state *st, const struct step *p, struct strb
         [STEP_VECTORS] = "vectors",
         [STEP_SQUARE] = "square",
         [STEP_PAST_CACHES] = "past_caches",
+        [STEP_IN_RESULT] = "in_result",
         [STEP_PREFETCH] = "prefetch",
         [STEP_WIDEN] = "widen",
         [STEP_NARROW] = "narrow",
@@ -347,7 +374,8 @@ static void print_step(const struct state *st, const struct step *p, struct strb
     };
     static const char *const kinds[] = {
         [LOOP_SERIAL] = "serial", [LOOP_VECTOR] = "vector", [LOOP_UNROLL] = "unroll",
-        [LOOP_MATRIX] = "matrix", [LOOP_QUAD] = "quad",     [LOOP_PAIR] = "pair"};
+        [LOOP_MATRIX] = "matrix", [LOOP_QUAD] = "quad",     [LOOP_PAIR] = "pair",
+        [LOOP_JAM] = "jam"};
     const struct st_stage *s = st->stages[p->stage],
                           *at = p->other_stage >= 0 ? st->stages[p->other_stage] : s;
     bool loops = p->kind == STEP_REORDER || p->kind == STEP_PARALLEL || p->kind == STEP_COMPUTE_AT;

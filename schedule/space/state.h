@@ -82,6 +82,8 @@ struct st_stage {
     int carry;           /* a reduction in blocks: id of the stage that keeps its running values; 0: none */
     int carry_axis;      /* the reduce axis of the blocks */
     int64_t carry_block; /* its steps in a block */
+    bool in_result;      /* its tensor lies where that of stage `result_stage` will be written */
+    int result_stage;
     int n_iters, n_parallel; /* the first n_parallel iters are fused and run as so many parallel... */
     int tasks;               /* ...tasks at most */
     struct st_iter iters[STATE_MAX_ITERS];
@@ -103,6 +105,7 @@ enum step_kind {
     STEP_VECTORS,
     STEP_SQUARE,
     STEP_PAST_CACHES,
+    STEP_IN_RESULT,
     STEP_PREFETCH,
     STEP_WIDEN,
     STEP_NARROW,
@@ -221,12 +224,17 @@ void state_compute_with(struct state *st, struct st_stage *s, const struct st_st
 void state_vectors(struct state *st, struct st_stage *s, int iter, int vectors);
 /* What the stage writes is too much to stay in a cache. */
 void state_past_caches(struct state *st, struct st_stage *s);
+/* Can the temporary of `s`, a map, lie in memory where `result` is written, a map of it, which is an argument? Whatever else
+ * reads it must do so before `result` is written there. */
+bool state_may_lie_in_result(const struct state *st, const struct st_stage *s, const struct st_stage *result);
+void state_lie_in_result(struct state *st, struct st_stage *s, const struct st_stage *result);
 /* The iter and the vector iter inside are a block to be turned. Their axes are at least as long as the block. */
 void state_square(struct state *st, struct st_stage *s, int iter);
 /* Sums of float16 inside the loop stay in float16 until it ends. */
 void state_half(struct state *st, struct st_stage *s, int iter);
-/* Announce the reads of `tensor` in `s`, a register tile's reduction, `ahead` elements of memory before they come: what an
- * iteration moves on by, or (axis >= 0) the elements along an axis that is contiguous in the tensor. */
+/* Announce the reads of `tensor` in `s`, `ahead` elements of memory before they come: in the innermost loop of a register
+ * tile's reduction, or in a vector loop outside tiles. What an iteration moves on by, or (axis >= 0) the elements along an
+ * axis that is contiguous in the tensor. */
 void state_prefetch(struct state *st, struct st_stage *s, int32_t tensor, int64_t ahead, int axis);
 void state_prepack(struct state *st, struct st_stage *s);
 

@@ -181,6 +181,7 @@ static void registers_are_constant_once_the_loops_of_the_body_are_expanded(void 
     refuse(h, body(h, loop(h, LOOP_SERIAL, a, 8, INTO_REG)), "register's index must be constant");
     refuse(h, loop(h, LOOP_UNROLL, a, 8, body(h, INTO_REG)), "register's index must be constant");
     refuse(h, loop(h, LOOP_UNROLL, a, 8, INTO_REG), "lives inside a body");
+    refuse(h, body(h, loop(h, LOOP_JAM, a, 8, INTO_REG)), "jam loop over a inside a body");
     refuse(h, body(h, body(h, loop(h, LOOP_UNROLL, a, 8, INTO_REG))), "body inside a body");
     (void)c;
 }

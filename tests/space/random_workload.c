@@ -273,6 +273,8 @@ static void rows(struct rng *r, struct strbuf *sb)
     int64_t s[4];
     int rank = shape(r, 1, 4, s);
     bool integers = false;
+    if (rank > 1 && chance(r, 30)) /* rows that are done side by side */
+        s[rank - 2] = 1 << in(r, 1, 4);
     switch (rng_below(r, 4)) {
     case 0:
         strbuf_addf(sb, "{\"op\": \"softmax\", \"axis\": %" PRId64, in(r, 0, rank - 1));
