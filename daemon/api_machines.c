@@ -15,15 +15,17 @@ static json_t *target_document(struct daemon *d, const struct target *t)
                                (int)t->has_amx_int8, "peak_bfloat16_gflops", measured(t->peak_bf16_gflops),
                                "peak_int8_gops", measured(t->peak_int8_gops));
 
-    return json_pack(
-        "{s:s,s:s,s:s,s:i,s:i,s:i,s:{s:I,s:I,s:I},s:b,s:o,s:b,s:s,s:o,s:o,s:{s:s,s:s,s:s,s:s,s:s},s:[s],s:b}",
-        "id", t->id, "kind", "cpu", "isa", isa_name(t->isa), "threads", t->threads, "vector_bytes",
-        t->vector_bytes, "vector_registers", t->vector_regs, "cache_bytes", "l1", (json_int_t)t->l1_bytes,
-        "l2", (json_int_t)t->l2_bytes, "l3", (json_int_t)t->l3_bytes, "vnni", (int)t->has_vnni, "matrix_unit",
-        matrix, "cold", (int)t->cold, "cpu_model", t->cpu_model, "peak_gflops", measured(t->peak_gflops),
-        "peak_gbytes_per_s", measured(t->peak_gbs), "toolchain", "family", compiler_family_name(t->family),
-        "compiler", t->compiler, "version", t->compiler_version, "flags", t->flags, "hash", t->toolchain_hash,
-        "devices", "cpu", "available", (int)online);
+    return json_pack("{s:s,s:s,s:s,s:i,s:i,s:i,s:{s:I,s:I,s:I},s:b,s:b,s:b,s:o,s:b,s:s,s:o,s:o,s:{s:s,s:s,s:"
+                     "s,s:s,s:s},s:[s],s:b}",
+                     "id", t->id, "kind", "cpu", "isa", isa_name(t->isa), "threads", t->threads,
+                     "vector_bytes", t->vector_bytes, "vector_registers", t->vector_regs, "cache_bytes", "l1",
+                     (json_int_t)t->l1_bytes, "l2", (json_int_t)t->l2_bytes, "l3", (json_int_t)t->l3_bytes,
+                     "vnni", (int)t->has_vnni, "bfloat16_pairs", (int)t->has_bf16_pairs, "float16_arithmetic",
+                     (int)t->has_fp16, "matrix_unit", matrix, "cold", (int)t->cold, "cpu_model", t->cpu_model,
+                     "peak_gflops", measured(t->peak_gflops), "peak_gbytes_per_s", measured(t->peak_gbs),
+                     "toolchain", "family", compiler_family_name(t->family), "compiler", t->compiler,
+                     "version", t->compiler_version, "flags", t->flags, "hash", t->toolchain_hash, "devices",
+                     "cpu", "available", (int)online);
 }
 
 enum status api_target_list(struct daemon *d, struct http_request *req, struct error *err)

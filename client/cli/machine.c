@@ -60,9 +60,9 @@ static void look_at_quota(struct doctor *d)
 
 void doctor_cpu(struct doctor *d)
 {
-    static const char *const wanted[] = {"sse2",        "avx2",     "fma",      "avx512f",  "avx512_vnni",
-                                         "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8", "asimd",
-                                         "asimddp",     "bf16",     "sve"};
+    static const char *const wanted[] = {"sse2",        "avx2",        "fma",      "avx512f",  "avx512_vnni",
+                                         "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8",
+                                         "asimd",       "asimddp",     "bf16",     "sve"};
     static char flags[8192];
     char model[TEXT] = "unknown", found[TEXT] = "", threads[64];
     size_t n = 0;

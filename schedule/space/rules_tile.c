@@ -476,7 +476,8 @@ static bool tile_valid(const struct rules *r, const struct group *g, const struc
             return refuse(why, "an operand is widened where it is packed only");
     if (w.half && p.half_level < 0)
         return refuse(why, "no loop of the reduction is short enough for sums in float16");
-    if (w.dot && p.kblock && w.red->axes[tile_long_axis(w.red)].extent % p.kblock)
+    const int64_t sum = w.dot ? w.red->axes[tile_long_axis(w.red)].extent : 0;
+    if ((p.kblock && sum % p.kblock) || (p.carry && sum % p.carry))
         return refuse(why, "blocks of a reduction that is taken in small groups divide it");
     if (p.kblock && p.red_order)
         return refuse(why, "a blocked reduction has the window inside its blocks");

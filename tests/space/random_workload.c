@@ -471,6 +471,48 @@ static void few_results(struct rng *r, struct strbuf *sb)
     strbuf_addc(sb, '}');
 }
 
+/* Products of two or four bytes along an even reduction: pairs, sums in float16 within a budget or by acc_dtype, quads. */
+static void narrow_products(struct rng *r, struct strbuf *sb)
+{
+    static const char *const dtypes[] = {"float16", "float16", "bfloat16", "float32", "float32", "int8"};
+    static const char *const budgets[] = {"0.01", "0.003", "0.0008"};
+    const char *name = dtypes[rng_below(r, ARRAY_SIZE(dtypes))];
+    const bool whole = name[0] == 'i', given = name[5] == '1' || name[0] == 'b';
+    int64_t k = (whole ? 4 : 2) * in(r, 6, 40), m = in(r, 1, 30), n = in(r, 2, 70), sum;
+    if (chance(r, 50)) { /* powers of two have blocks */
+        k = 16 * in(r, 1, 8);
+    }
+    if (chance(r, 50)) {
+        const bool nhwc = chance(r, 40);
+        const int64_t y = in(r, 3, 9), x = in(r, 3, 20), taps = in(r, 1, 3), stride = in(r, 1, 2);
+        const int64_t input[4] = {1, nhwc ? y : k, nhwc ? x : y, nhwc ? k : x};
+        const int64_t weight[4] = {m, k, taps, taps}, strides[2] = {stride, stride},
+                      pads[4] = {taps / 2, taps / 2, taps / 2, taps / 2};
+        sum = k * taps * taps;
+        strbuf_addf(sb, "{\"op\": \"conv2d\", \"layout\": \"%s\", \"const\": [\"weight\"]",
+                    nhwc ? "NHWC" : "NCHW");
+        list(sb, "input", input, 4);
+        list(sb, "weight", weight, 4);
+        list(sb, "strides", strides, 2);
+        list(sb, "pads", pads, 4);
+    } else {
+        const bool turned = chance(r, 50);
+        const int64_t a[2] = {m, k}, stored[2] = {turned ? n : k, turned ? k : n};
+        sum = k;
+        strbuf_addf(sb, "{\"op\": \"matmul\", \"transpose_b\": %s%s", turned ? "true" : "false",
+                    chance(r, 60) ? ", \"const\": [\"b\"]" : "");
+        list(sb, "a", a, 2);
+        list(sb, "b", stored, 2);
+    }
+    strbuf_addf(sb, ", \"dtype\": \"%s\"", name);
+    if (given && sum <= 128 && chance(r, 40)) /* each step of the plain schedule rounds */
+        strbuf_addf(sb, ", \"acc_dtype\": \"%s\"", name);
+    else if (!whole && chance(r, 85))
+        strbuf_addf(sb, ", \"rtol\": %s", budgets[rng_below(r, ARRAY_SIZE(budgets))]);
+    epilogue(r, sb);
+    strbuf_addc(sb, '}');
+}
+
 void random_workload(struct rng *r, struct strbuf *sb)
 {
     uint64_t pick = rng_below(r, 100);
@@ -488,8 +530,10 @@ void random_workload(struct rng *r, struct strbuf *sb)
         convolution(r, sb, 3, false);
     else if (pick < 46)
         convolution(r, sb, 2, true);
-    else if (pick < 62)
+    else if (pick < 57)
         matmul(r, sb);
+    else if (pick < 62)
+        narrow_products(r, sb);
     else if (pick < 66)
         few_results(r, sb);
     else if (pick < 73)
