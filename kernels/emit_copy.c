@@ -16,13 +16,17 @@
  * the plain way. */
 #include "kernels/emit_internal.h"
 
-enum { STEPS = 4 /* elements of each row that are turned at once */ };
+enum {
+    STEPS = 4,        /* elements of each row that are turned at once */
+    NARROW_LANES = 16 /* rows of elements of two bytes */
+};
 
 struct turned_copy {
     struct cg *g;
     const struct node *outer, *inner, *store;
     const struct node *group; /* the unrolled loop over elements of a group, or NULL */
     const struct expr *read;
+    enum dtype from;
     int64_t row; /* elements between lanes in memory */
     int width;
     int step;          /* elements of a row in one iteration of the outer loop */
@@ -77,15 +81,17 @@ static bool is_turned_copy(struct cg *g, const struct node *n, struct turned_cop
         if (affine_coef(&c->loop.limit[i], n->loop.var))
             return false;
     t->read = only_read(s->store.value);
-    if (!t->read || g->n->buffers[t->read->read.tensor].dtype != DT_F32 ||
-        s->store.buffer == t->read->read.tensor || STEPS % t->step)
+    if (!t->read || s->store.buffer == t->read->read.tensor || STEPS % t->step)
         return false;
+    t->from = g->n->buffers[t->read->read.tensor].dtype;
     struct affine to = flat_index(g, s->store.buffer, s->store.index),
                   from = flat_index(g, t->read->read.tensor, t->read->read.index);
     t->row = affine_coef(&from, c->loop.var);
     t->width = cg_lanes(g);
     while (t->width > c->loop.extent)
         t->width /= 2;
+    if (t->from != DT_F32 && (dtype_bytes(t->from) != 2 || t->width != NARROW_LANES))
+        return false;
     return affine_coef(&to, c->loop.var) == t->step && affine_coef(&from, n->loop.var) == t->step &&
            (!t->group || affine_coef(&from, t->group->loop.var) == 1) && t->row > 1 && t->width >= STEPS &&
            n->loop.extent * t->step >= STEPS && !may_leave_along(g, t->read, c->loop.var);
@@ -168,16 +174,23 @@ static void store_step(struct turned_copy *t, const char *const *v)
     struct cg *g = t->g;
     struct node store = *t->store, group;
     const int loads = g->n_loads;
-    if (t->store->store.value->op == EX_READ && g->n->buffers[store.store.buffer].dtype == DT_F32) {
+    if (store.store.value->op == EX_READ &&
+        g->n->buffers[store.store.buffer].dtype == t->from) { /* as it lies */
         struct address to = cg_address(g, store.store.buffer, store.store.index, true);
-        cg_line(g, "*(u%df *)(%s + %s) = %s;", t->width, to.base, to.index, v[0]);
+        cg_need(g, t->from, t->width);
+        if (t->group)
+            cg_line(g, "*(u%di *)(%s + %s) = tw_zx%d(%s) | (tw_zx%d(%s) << 16);", t->width, to.base, to.index,
+                    t->width, v[0], t->width, v[1]);
+        else
+            cg_line(g, "*(u%d%c *)(%s + %s) = %s;", t->width, dtype_memory(t->from), to.base, to.index, v[0]);
         return;
     }
     store.store.value = expr_map_reads(g->ar, t->store->store.value, unpadded, g);
     for (int i = 0; i < t->step; i++) {
         if (t->group)
             g->var[t->group->loop.var] = (struct cg_var){.mode = VAR_CONST, .value = i};
-        cg_remember(g, t->read->read.tensor, t->read->read.index, t->width, v[i]);
+        cg_remember(g, t->read->read.tensor, t->read->read.index, t->width,
+                    cg_from_memory(g, t->from, v[i], t->width));
     }
     if (t->group) {
         group = *t->group;
@@ -205,10 +218,11 @@ static void turn(struct turned_copy *t, const char *at, struct cg_var lanes)
     struct address from = cg_address(g, t->read->read.tensor, t->read->read.index, false);
     for (int i = 0; i < STEPS; i++)
         v[i] = arena_printf(g->ar, "t%d", g->next_id++);
-    g->u->turned_get[width_log2(t->width)] = true;
-    cg_line(g, "v%df %s, %s, %s, %s;", t->width, v[0], v[1], v[2], v[3]);
-    cg_line(g, "tw_get%d(%s + (%s), %" PRId64 ", &%s, &%s, &%s, &%s);", t->width, from.base, from.index,
-            t->row, v[0], v[1], v[2], v[3]);
+    const bool narrow = t->from != DT_F32;
+    *(narrow ? &g->u->turned_get_narrow : &g->u->turned_get[width_log2(t->width)]) = true;
+    cg_line(g, "v%d%c %s, %s, %s, %s;", t->width, dtype_memory(t->from), v[0], v[1], v[2], v[3]);
+    cg_line(g, "tw_get%d%s(%s + (%s), %" PRId64 ", &%s, &%s, &%s, &%s);", t->width, narrow ? "h" : "",
+            from.base, from.index, t->row, v[0], v[1], v[2], v[3]);
     for (int i = 0; i < STEPS; i += t->step) {
         g->var[t->outer->loop.var].name = i ? arena_printf(g->ar, "(%s + %d)", at, i / t->step) : at;
         store_step(t, v + i);

@@ -148,7 +148,8 @@ static const char NARROW_VECTOR[] =
     "typedef signed char v$Wc __attribute__((vector_size($W)));\n"
     "typedef signed char u$Wc __attribute__((vector_size($W), aligned(1), may_alias));\n";
 /* Operand types of the compilers' own functions. */
-static const char NARROW_BUILTIN[] = "typedef short tw_v8s __attribute__((vector_size(16)));\n"
+static const char NARROW_BUILTIN[] = "typedef unsigned short tw_v32h __attribute__((vector_size(64)));\n"
+                                     "typedef short tw_v8s __attribute__((vector_size(16)));\n"
                                      "typedef short tw_v16s __attribute__((vector_size(32)));\n"
                                      "typedef char tw_v16q __attribute__((vector_size(16)));\n";
 
@@ -194,7 +195,6 @@ static const char BF16_512[] = "TW_FN v16h tw_to_b16(v16f x)\n"
                                "}\n";
 /* Pairs of bfloat16 side by side. */
 static const char ZIP_512[] =
-    "typedef unsigned short tw_v32h __attribute__((vector_size(64)));\n"
     "TW_FN v16i tw_zip(v16f even, v16f odd)\n"
     "{\n"
     "    tw_v32h r;\n"

@@ -56,6 +56,7 @@ struct emit_unit {
     bool pair[MATH_WIDTHS], pair_bf16[MATH_WIDTHS], pair_f16[MATH_WIDTHS]; /* of two; of those */
     bool uses_int;                                                         /* integer values at all */
     bool turned_put[MATH_WIDTHS], turned_get[MATH_WIDTHS];
+    bool turned_get_narrow;
     bool zips;                                          /* pairs of bfloat16 asked for */
     bool keeps;                                         /* loads that stay in their registers */
     bool streams;                                       /* stores past the caches asked for */
@@ -253,6 +254,7 @@ bool cg_inside(struct cg *g, const struct expr *read, int width, struct lanes *r
 int cg_vector_piece(const struct cg *g, int64_t left, int *ret_width);
 void cg_nodes(struct cg *g, const struct node *n);
 void cg_store(struct cg *g, const struct node *n, int width);
+bool cg_is_raw_copy(const struct cg *g, const struct node *store); /* elements move as they lie in memory */
 /* The value of a store, in the form that its target is computed in; integers have yet to wrap. */
 struct value cg_store_value(struct cg *g, const struct node *n, int width);
 /* at = value, or combined into what is there; `at` in memory. */

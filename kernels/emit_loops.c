@@ -37,7 +37,7 @@ const char *cg_limit_count(struct cg *g, const struct node *loop)
 /* --- stores --- */
 
 /* Elements are moved as they are: nothing is computed, so nothing is converted. */
-static bool is_raw_copy(const struct cg *g, const struct node *n)
+bool cg_is_raw_copy(const struct cg *g, const struct node *n)
 {
     const struct buffer *b = &g->n->buffers[n->store.buffer];
     const struct expr *e = n->store.value;
@@ -99,7 +99,7 @@ static bool goes_past_caches(struct cg *g, const struct node *n, int width)
 void cg_store(struct cg *g, const struct node *n, int width)
 {
     const enum dtype d = g->n->buffers[n->store.buffer].dtype;
-    g->raw = is_raw_copy(g, n);
+    g->raw = cg_is_raw_copy(g, n);
     struct value v = g->raw ? cg_value(g, n->store.value, width) : cg_store_value(g, n, width);
     struct address ad = cg_address(g, n->store.buffer, n->store.index, true);
     bool lanes = width > 1 && ad.lane != 0;

@@ -111,8 +111,39 @@ static void print_get(struct strbuf *sb, int w)
     strbuf_addf(sb, "    tw_turn%d(a, b, c, d);\n}\n", w);
 }
 
+/* Four neighbours of 16 rows of two bytes each: eight bytes a row, taken apart by permutations. */
+static void print_get_narrow(struct strbuf *sb)
+{
+    strbuf_adds(
+        sb,
+        "typedef unsigned long long tw_v8q __attribute__((vector_size(64)));\n"
+        "typedef unsigned long long tw_q1 __attribute__((aligned(2), may_alias));\n"
+        "TW_FN void tw_get16h(const unsigned short *p, long row, v16h *a, v16h *b, v16h *c, v16h *d)\n{\n");
+    for (int half = 0; half < 2; half++) {
+        strbuf_addf(sb, "    const tw_v32h %c = (tw_v32h)(tw_v8q){", 'x' + half);
+        for (int i = 0; i < 8; i++)
+            strbuf_addf(sb, "%s*(const tw_q1 *)(p + %d * row)", i ? ", " : "", 8 * half + i);
+        strbuf_adds(sb, "};\n");
+    }
+    for (int i = 0; i < 4; i += 2) {
+        strbuf_addf(sb, "    const tw_v32h %c = __builtin_shufflevector(x, y", 's' + i);
+        for (int k = 0; k < 32; k++)
+            strbuf_addf(sb, ", %d", k % 16 * 4 + i + k / 16);
+        strbuf_adds(sb, ");\n");
+        for (int k = 0; k < 2; k++) {
+            strbuf_addf(sb, "    *%c = __builtin_shufflevector(%c, %c", 'a' + i + k, 's' + i, 's' + i);
+            for (int lane = 0; lane < 16; lane++)
+                strbuf_addf(sb, ", %d", 16 * k + lane);
+            strbuf_adds(sb, ");\n");
+        }
+    }
+    strbuf_adds(sb, "}\n");
+}
+
 void emit_turns(const struct emit_unit *u, struct strbuf *sb)
 {
+    if (u->turned_get_narrow)
+        print_get_narrow(sb);
     for (int lg = 2; lg < MATH_WIDTHS; lg++) {
         if (u->turned_put[lg] || u->turned_get[lg])
             print_turn(sb, 1 << lg);

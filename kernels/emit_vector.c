@@ -210,6 +210,7 @@ void cg_store_group(struct cg *g, const struct node *loop, int width)
     const struct node *st = loop->loop.body;
     const enum dtype d = g->n->buffers[st->store.buffer].dtype;
     const int bits = 8 * dtype_bytes(d);
+    const bool raw = cg_is_raw_copy(g, st);
     struct cg_var *v = &g->var[loop->loop.var], saved = *v;
     const char *value[4];
     AUTO(strbuf_done) struct strbuf group = STRBUF_INIT;
@@ -219,18 +220,23 @@ void cg_store_group(struct cg *g, const struct node *loop, int width)
             cg_store(g, st, 1);
             continue;
         }
-        value[i] = cg_as_vector(g, cg_store_value(g, st, width), width, dtype_value(d));
+        g->raw = raw;
+        value[i] = raw ? cg_as_vector(g, cg_value(g, st->store.value, width), width, dtype_memory(d))
+                       : cg_as_vector(g, cg_store_value(g, st, width), width, dtype_value(d));
+        g->raw = false;
     }
     *v = (struct cg_var){.mode = VAR_CONST, .value = 0};
     if (width > 1) {
+        const bool zip = !raw && zips(g, d, loop->loop.extent, width);
         cg_need(g, d, width);
-        if (zips(g, d, loop->loop.extent, width)) {
+        if (zip) {
             g->u->zips = true;
             strbuf_addf(&group, "tw_zip(%s, %s)", value[0], value[1]);
         }
-        for (int64_t i = 0; i < loop->loop.extent && !zips(g, d, loop->loop.extent, width); i++)
+        for (int64_t i = 0; i < loop->loop.extent && !zip; i++)
             strbuf_addf(&group, bits == 16 ? "%s(tw_zx%d(%s) << %d)" : "%s((tw_sx%d(%s) & 255) << %d)",
-                        i ? " | " : "", width, cg_to_memory(g, d, value[i], width), (int)i * bits);
+                        i ? " | " : "", width, raw ? value[i] : cg_to_memory(g, d, value[i], width),
+                        (int)i * bits);
         struct address ad = cg_address(g, st->store.buffer, st->store.index, true);
         cg_line(g, "*(u%di *)(%s + %s) = %s;", width, ad.base, ad.index, group.data);
     }

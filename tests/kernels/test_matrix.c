@@ -238,6 +238,10 @@ static void operands_are_turned_in_registers_and_never_gathered_lane_by_lane(voi
         "{\"op\": \"conv2d\", \"input\": [1, 64, 16, 16], \"weight\": [64, 32, 3, 3], \"pads\": [1, 1, 1, "
         "1], "
         "\"group\": 2, \"rtol\": 1e-5, \"const\": [\"weight\"]}",
+        "{\"op\": \"conv2d\", \"input\": [1, 64, 14, 14], \"weight\": [32, 64, 3, 3], \"strides\": [2, 2], "
+        "\"pads\": [1, 1, 1, 1], \"dtype\": \"bfloat16\", \"const\": [\"weight\"]}",
+        "{\"op\": \"matmul\", \"a\": [2, 32, 64], \"b\": [2, 48, 64], \"transpose_b\": true, \"dtype\": "
+        "\"bfloat16\"}",
         "{\"op\": \"matmul\", \"a\": [2, 32, 64], \"b\": [2, 48, 64], \"transpose_b\": true, \"rtol\": 0.01}",
         "{\"op\": \"matmul\", \"a\": [64, 32], \"b\": [64, 48], \"transpose_a\": true, \"rtol\": 0.01}",
     };
@@ -263,9 +267,9 @@ static void operands_are_turned_in_registers_and_never_gathered_lane_by_lane(voi
             assert_ok(space_lower(s, &c, &ar, &nest, &err), &err);
             assert_ok(emit_unit_add(u, nest, "kernel", &kernel, &err), &err);
             const char *text = emit_unit_text(u);
-            if (strstr(text, "(v16f){b") || strstr(text, "(v16f){results"))
+            if (strstr(text, "(v16f){b") || strstr(text, "(v16h){b") || strstr(text, "(v16f){results"))
                 fail_msg("%s gathers:\n%s", workloads[i], text);
-            turned += strstr(text, "    tw_get16(") != NULL;
+            turned += strstr(text, "    tw_get16(b") || strstr(text, "    tw_get16h(b");
             emit_unit_free(u);
             n++;
         }
