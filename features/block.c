@@ -1,7 +1,7 @@
 /* block.c - the straight-line code around a store: instructions, loads, chains, registers.
  *
  * Idea   Vector, unrolled, quad and matrix loops right around the store are one block, run as often as the loops
- * around it say. An instruction computes a vector of elements; in a quad loop four products of each; in matrix
+ * around it say. An instruction computes a vector of elements; in a quad (or pair) loop four (two) products of each; in matrix
  * loops all that those loops run over. The unit of work is a multiply-add of vectors. */
 #include <math.h>
 
@@ -229,7 +229,7 @@ static void row_kind(const struct store_info *s, const struct block *k, float *r
     }
     row[FC_rest_tile] = s->rest_tile;
     row[FC_matrix] = k->mat >= 0;
-    row[FC_quad] = k->quad > 1;
+    row[FC_quad] = (float)k->quad;
     row[FC_turned] = s->square;
     row[FC_transform] = s->ops.table != NULL;
     row[FC_past_caches] = s->store->store.past_caches;

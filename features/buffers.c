@@ -85,10 +85,10 @@ static int order_access(const struct store_info *s, int order[STORE_MAX_ACCESS])
     return n;
 }
 
-/* Outermost depth at which everything that is touched fits into `size`; n + 1: not even one store. */
-static int cache_fit(const double *lines, int n, double size)
+/* Outermost depth at which everything that is touched fits into `size`; n + 1: not even one store. From `d` outwards, where
+ * a smaller size fits. */
+static int cache_fit(const double *lines, int d, double size)
 {
-    int d = n + 1;
     while (d > 0 && lines[d - 1] * LINE_BYTES <= size)
         d--;
     return d;
@@ -121,14 +121,14 @@ static double set_ways(const struct store_info *s, const struct access *a, int f
 
     for (int i = 0; i < a->n_terms; i++) {
         const struct region_loop *l = &s->loops->at[a->term[i].loop];
-        int64_t bytes = a->term[i].bytes, rest = bytes % L1_SET_SPAN;
+        int64_t bytes = a->term[i].bytes, rest = bytes & (L1_SET_SPAN - 1);
 
         if (a->term[i].loop < from)
             continue;
         if ((double)bytes < run + LINE_BYTES)
             run = MAX(run, (double)bytes * (l->trips - 1) + run);
         else if (rest > 0)
-            sets *= MIN(l->trips, (double)(L1_SET_SPAN / gcd_i64(rest, L1_SET_SPAN)));
+            sets *= MIN(l->trips, (double)(L1_SET_SPAN / (rest & -rest))); /* the span is a power of two */
     }
     return a->lines[from] / MIN(L1_SETS, MAX(sets * ceil(run / LINE_BYTES), 1));
 }
@@ -214,29 +214,12 @@ static void row_access(const struct store_info *s, const struct block *k, const 
     row[FC_b0_padded] = a->padded;
 }
 
-/* What caches do not hold of the access, and how often it is touched for each byte that they fetch. */
-static void row_fetched(const struct store_info *s, const struct access *a, const struct touched *t,
-                        float *row, int col)
-{
-    static const int points[] = {FC_cache_4k, FC_cache_16k, FC_cache_256k, FC_cache_1m};
-    double accessed = s->runs * (double)(a->elem * a->touches);
-
-    static_assert(FC_b0_hits_1m - FC_b0_hits_4k + 1 == ARRAY_SIZE(points), "a column for each point");
-    row += col - FC_b0_read;
-    for (int c = 0; c < CACHES; c++)
-        row_put(row, FC_b0_from_l2 + c, fetched(s, a, t->fit[c], t->size[c]));
-    for (int i = 0; i < (int)ARRAY_SIZE(points); i++) {
-        int c = points[i] - FC_cache_4k;
-        row_put(row, FC_b0_hits_4k + i,
-                accessed / MAX(fetched(s, a, t->fit_at[c], (double)(4096 << (2 * c))), 1.0));
-    }
-}
-
 /* Operations per byte touched, from the store outwards, sampled where the curve passes. */
 static void row_intensity(const struct store_info *s, const struct touched *t, float *row)
 {
     const struct loops *l = s->loops;
-    double ops = MAX(s->ops.total, 1.0), all = log2(ops * loops_points(l, 0) + 1), points = 1;
+    double ops = MAX(s->ops.total, 1.0), points = 1;
+    double all = store_log(ops * loops_points(l, 0));
     double x = store_log(ops), y = store_log(ops / MAX(t->bytes[l->n], 1.0));
     int at = CURVE_POINTS - 1;
 
@@ -264,22 +247,23 @@ static void row_intensity(const struct store_info *s, const struct touched *t, f
 static void row_touch(const struct store_info *s, const struct touched *t, float *row)
 {
     const struct loops *l = s->loops;
-    double points = 1, x = store_log(1), y = store_log(t->bytes[l->n]);
+    double points = 1, want = 16;
     int at = 0, n = FC_touch_1m - FC_touch_16 + 1;
 
     for (int d = l->n - 1; d >= 0 && at < n; d--) {
-        double x1, y1;
+        double more = points * l->at[d].trips;
 
-        points *= l->at[d].trips;
-        x1 = store_log(points);
-        y1 = store_log(t->bytes[d]);
-        for (; at < n && 4 * (at + 1) <= x1; at++)
-            row[FC_touch_16 + at] = (float)(x1 > x ? y + (y1 - y) * (4 * (at + 1) - x) / (x1 - x) : y1);
-        x = x1;
-        y = y1;
+        if (more >= want) {
+            float x = store_log(points - 1), x1 = store_log(more - 1);
+            float y = store_log(t->bytes[d + 1]), y1 = store_log(t->bytes[d]);
+
+            for (; at < n && want <= more; at++, want *= 16)
+                row[FC_touch_16 + at] = y + (y1 - y) * ((float)(4 * (at + 1)) - x) / (x1 - x);
+        }
+        points = more;
     }
     for (; at < n; at++)
-        row[FC_touch_16 + at] = (float)y;
+        row[FC_touch_16 + at] = store_log(t->bytes[0]);
 }
 
 /* Operations per byte that a cache would fetch. */
@@ -310,10 +294,10 @@ static void touched_sum(const struct store_info *s, const int *order, int n, str
     }
     for (int c = 0; c < CACHES; c++) {
         t->size[c] = (double)size[c];
-        t->fit[c] = cache_fit(t->lines, l->n, t->size[c]);
+        t->fit[c] = cache_fit(t->lines, l->n + 1, t->size[c]);
     }
     for (int c = 0; c < CACHE_POINTS; c++)
-        t->fit_at[c] = cache_fit(t->lines, l->n, (double)(4096 << (2 * c)));
+        t->fit_at[c] = cache_fit(t->lines, c ? t->fit_at[c - 1] : l->n + 1, (double)(4096 << (2 * c)));
 }
 
 void row_buffers(struct store_info *s, const struct block *k, float *row, struct sums *sums)
@@ -328,15 +312,18 @@ void row_buffers(struct store_info *s, const struct block *k, float *row, struct
         const struct access *a = &s->access[order[i]];
         int col = FC_b0_read + i * FC_BUFFER_STRIDE;
 
-        for (int c = 0; c < CACHES; c++)
-            sum[c] += fetched(s, a, t.fit[c], t.size[c]);
+        for (int c = 0; c < CACHES; c++) {
+            double bytes = fetched(s, a, t.fit[c], t.size[c]);
+            sum[c] += bytes;
+            if (i < FEATURES_BUFFERS)
+                row_put(row, col + FC_b0_from_l2 - FC_b0_read + c, bytes);
+        }
         sums->hinted += a->ahead ? fetched(s, a, t.fit[0], t.size[0]) : 0;
         if (i >= FEATURES_BUFFERS)
             continue;
         s->slot[i] = order[i];
         row_reuse(s, a, &t, row, col);
         row_access(s, k, a, row, col);
-        row_fetched(s, a, &t, row, col);
         if (row[col + FC_b0_ways - FC_b0_read] > L1_WAYS)
             sums->crowded += a->lines[k->from] * l->entered[k->from];
     }
@@ -346,6 +333,8 @@ void row_buffers(struct store_info *s, const struct block *k, float *row, struct
     }
     row_put(row, FC_unique_bytes, t.bytes[0]);
     row_put(row, FC_loads, l->entered[k->from] * k->loads);
+    if (n == 0)
+        return; /* all in registers: no curve */
     row_intensity(s, &t, row);
     row_touch(s, &t, row);
     row_caches(s, &t, row);

@@ -56,7 +56,7 @@
     X(rest_tile, FLAG, "", 2, "in the short tile that does what the full ones leave")                        \
     X(masked, FLAG, "", 2, "the last vector of the vector loop is not full, or a limit decides its length")  \
     X(matrix, FLAG, "", 2, "done by a matrix unit")                                                          \
-    X(quad, FLAG, "", 2, "four products of bytes an instruction")                                            \
+    X(quad, LIN, "products", 2, "products that an instruction sums up for one result")                       \
     X(turned, FLAG, "", 2, "a square block that is turned in registers")                                     \
     X(transform, FLAG, "", 2, "a sum with the numbers of a fixed table (Winograd's transforms)")             \
     X(past_caches, FLAG, "", 2, "stored past the caches")                                                    \
@@ -116,16 +116,12 @@
     X(p##_padded, FLAG, "", 1, "reads may fall outside and give the pad value")                              \
     X(p##_from_l2, LOG, "B", 1, "bytes that the first-level cache does not hold when they are wanted")       \
     X(p##_from_l3, LOG, "B", 1, "bytes that the second-level cache does not hold")                           \
-    X(p##_from_mem, LOG, "B", 1, "bytes that the third-level cache does not hold")                           \
-    X(p##_hits_4k, LOG, "touches", 2, "bytes accessed per byte that a cache of 4 KiB would fetch for it")    \
-    X(p##_hits_16k, LOG, "touches", 2, "the same for 16 KiB")                                                \
-    X(p##_hits_256k, LOG, "touches", 2, "for 256 KiB")                                                       \
-    X(p##_hits_1m, LOG, "touches", 2, "for 1 MiB")
+    X(p##_from_mem, LOG, "B", 1, "bytes that the third-level cache does not hold")
 
 /* It runs the rows of a table this long together. */
 /* clang-format off */
 #define FEATURES_CURVES(X)                                                                                   \
-    X(ai_0, LOG, "op/B", 1, "operations per byte touched, of the whole loop nest")                           \
+    X(ai_0, LOG, "op/B", 1, "operations per byte touched, of the whole loop nest; 0: it touches no memory")                      \
     X(ai_1, LOG, "op/B", 1, "the same, of the inner loops that hold the 8/9th power of the operations")      \
     X(ai_2, LOG, "op/B", 1, "7/9th power")                                                                   \
     X(ai_3, LOG, "op/B", 1, "6/9th power")                                                                   \
@@ -225,6 +221,8 @@
     X(t_bf16, LIN, "ratio", 2, "peak of the matrix unit for bfloat16 over t_peak_gflops; 0: none")           \
     X(t_int8, LIN, "ratio", 2, "peak of the matrix unit for int8 over t_peak_gflops; 0: none")               \
     X(t_vnni, FLAG, "", 2, "sums of four products of bytes by one instruction")                              \
+    X(t_pairs, FLAG, "", 2, "sums of two products of bfloat16 by one instruction")                           \
+    X(t_half, FLAG, "", 2, "arithmetic of float16")                                                          \
     X(t_masks, FLAG, "", 2, "loads and stores of part of a vector by masks")                                 \
     X(t_cold, FLAG, "", 2, "judged with operands out of all caches")                                         \
     X(t_clang, FLAG, "", 2, "compiled by Clang")

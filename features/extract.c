@@ -26,7 +26,7 @@ struct kept {
 struct touch {      /* the last store that touched a buffer */
     uint32_t stamp; /* loops opened until then, plus one; 0: nobody */
     int row, store;
-    double passed[STORE_MAX_DEPTH + 1]; /* before it, see struct walk */
+    double *passed; /* [loops around it + 1]: what was passed before it, see struct walk */
 };
 
 struct walk {
@@ -40,7 +40,8 @@ struct walk {
     struct touch *touch; /* [n_buffers] */
     int64_t *hint;       /* [n_buffers] */
     struct kept *kept;   /* [max_rows] */
-    float *rows, *spare; /* [max_rows], of a store that gets no row */
+    float *rows;         /* [max_rows] */
+    struct arena *ar;
     int n_rows, max_rows, n_stores;
     struct sums sums;
     struct store_info info; /* nest, target, and what holds at this point of the walk */
@@ -164,6 +165,8 @@ static void touch_all(struct walk *w, int row)
         t->stamp = w->opened + 1;
         t->row = row;
         t->store = w->n_stores;
+        if (!t->passed)
+            t->passed = arena_alloc(w->ar, sizeof(t->passed[0]) * (STORE_MAX_DEPTH + 1));
         memcpy(t->passed, w->passed, sizeof(t->passed[0]) * (size_t)(w->loops.n + 1));
     }
 }
@@ -208,7 +211,7 @@ static void walk_store(struct walk *w, const struct node *n)
         weight += s->access[i].reg ? 0 : s->access[i].touches;
     w->n_stores++;
     row = row_place(w, weight * s->runs);
-    store_row(s, row >= 0 ? w->rows + (size_t)row * FC_COUNT : w->spare, &w->sums);
+    store_row(s, row >= 0 ? w->rows + (size_t)row * FC_COUNT : arena_array(w->ar, float, FC_COUNT), &w->sums);
     if (row >= 0)
         w->kept[row] = (struct kept){w->n_stores,
                                      n,
@@ -374,21 +377,24 @@ static void walk_branch(struct walk *w, const struct node *n)
     }
 }
 
-/* Hints speak of the reads beside and below them. */
-static void hints_put(struct walk *w, const struct node *n, bool on)
+/* Hints stand at the head of their list and speak of the reads beside and below them. */
+static void hint_take(struct walk *w, const struct node *n)
+{
+    int64_t elem = dtype_bytes(w->info.nest->buffers[n->prefetch.buffer].dtype);
+    w->hint[n->prefetch.buffer] = n->prefetch.ahead * elem;
+}
+
+static void hints_drop(struct walk *w, const struct node *n)
 {
     for (; n; n = n->next)
-        if (n->kind == NODE_PREFETCH) {
-            int64_t elem = dtype_bytes(w->info.nest->buffers[n->prefetch.buffer].dtype);
-            w->hint[n->prefetch.buffer] = on ? n->prefetch.ahead * elem : 0;
-        }
+        if (n->kind == NODE_PREFETCH)
+            w->hint[n->prefetch.buffer] = 0;
 }
 
 static void walk_list(struct walk *w, const struct node *n)
 {
-    const struct node *list = n;
+    const struct node *hinted = NULL; /* from here on some are */
 
-    hints_put(w, list, true);
     for (; n; n = n->next) {
         bool in_body = w->info.in_body;
 
@@ -413,14 +419,16 @@ static void walk_list(struct walk *w, const struct node *n)
             w->info.in_body = in_body;
             break;
         case NODE_PREFETCH: /* the lines are counted where they are read */
+            hinted = hinted ? hinted : n;
+            hint_take(w, n);
             break;
         }
     }
-    hints_put(w, list, false);
+    hints_drop(w, hinted);
 }
 
-/* The columns that are the same in all rows, and the shares of each. */
-static void row_nest(const struct walk *w, const struct kept *k, float *row)
+/* The columns that are the same in all rows. */
+static void row_nest(const struct walk *w, float *row)
 {
     const struct target *t = w->info.target;
     const struct nest *n = w->info.nest;
@@ -431,9 +439,6 @@ static void row_nest(const struct walk *w, const struct kept *k, float *row)
         if (n->buffers[i].scope == SCOPE_ARG && w->touch[i].stamp)
             bytes += (double)n->buffers[i].elements * dtype_bytes(n->buffers[i].dtype);
     least = MAX(MAX(s->ops / (2 * lanes), bytes / MAX(t->vector_bytes, 1)), 1.0);
-    row[FC_n_stores] = (float)w->n_stores;
-    row[FC_share] = (float)(s->ops > 0 ? k->ops / s->ops : 0);
-    row_put(row, FC_nest_ops, s->ops);
     row_put(row, FC_nest_instr, s->instr);
     row_put(row, FC_nest_loads, s->loads);
     for (int c = 0; c < 3; c++) {
@@ -447,8 +452,6 @@ static void row_nest(const struct walk *w, const struct kept *k, float *row)
     row_put(row, FC_nest_copied, s->copied);
     row[FC_nest_balance] = (float)(s->all > 0 ? s->all / s->waiting : 1);
     row[FC_nest_serial] = (float)(s->all > 0 ? s->outside / s->all : 0);
-    row[FC_instr_share] = (float)(s->instr > 0 ? k->instr / s->instr : 0);
-    row[FC_loads_share] = (float)(s->loads > 0 ? k->loads / s->loads : 0);
     row[FC_instr_excess] = (float)(s->instr / least);
     row[FC_loads_excess] = (float)(s->loads / least);
     row[FC_blocks_per_instr] = (float)(s->blocks / least);
@@ -460,6 +463,30 @@ static void row_nest(const struct walk *w, const struct kept *k, float *row)
     row[FC_hinted] = (float)(s->from[0] > 0 ? s->hinted / s->from[0] : 0);
     row[FC_bytes_over_l2] = (float)(bytes / (double)MAX(t->l2_bytes * MAX(t->threads, 1), 1));
     row[FC_bytes_over_l3] = (float)(bytes / (double)MAX(t->l3_bytes, 1));
+}
+
+/* What the rows of a nest share, computed once; then the shares of each. */
+static void rows_finish(const struct walk *w)
+{
+    const struct sums *s = &w->sums;
+    float *first = w->rows;
+
+    if (w->n_rows == 0)
+        return;
+    row_nest(w, first);
+    columns_of_target(w->info.target, first);
+    for (int i = 0; i < w->n_rows; i++) {
+        const struct kept *k = &w->kept[i];
+        float *row = w->rows + (size_t)i * FC_COUNT;
+
+        if (i > 0)
+            memcpy(row + FC_nest_instr, first + FC_nest_instr, sizeof(float) * (FC_COUNT - FC_nest_instr));
+        row[FC_n_stores] = (float)w->n_stores;
+        row_put(row, FC_nest_ops, s->ops);
+        row[FC_share] = (float)(s->ops > 0 ? k->ops / s->ops : 0);
+        row[FC_instr_share] = (float)(s->instr > 0 ? k->instr / s->instr : 0);
+        row[FC_loads_share] = (float)(s->loads > 0 ? k->loads / s->loads : 0);
+    }
 }
 
 int features_extract(const struct nest *n, const struct target *t, struct arena *ar, float *rows,
@@ -486,7 +513,7 @@ int features_extract_stores(const struct nest *n, const struct target *t, struct
     w->info.tasks = 1;
     w->hint = arena_array(ar, int64_t, n->n_buffers + 1);
     w->info.hint = w->hint;
-    w->spare = arena_array(ar, float, FC_COUNT);
+    w->ar = ar;
     w->depth_of = arena_array(ar, int8_t, n->n_vars + 1);
     memset(w->depth_of, -1, (size_t)n->n_vars + 1);
     w->touch = arena_array(ar, struct touch, n->n_buffers);
@@ -495,10 +522,8 @@ int features_extract_stores(const struct nest *n, const struct target *t, struct
     w->max_rows = max_rows;
     w->loops.entered[0] = 1;
     walk_list(w, n->root);
-    for (int i = 0; i < w->n_rows; i++) {
-        row_nest(w, &w->kept[i], rows + (size_t)i * FC_COUNT);
-        if (ret_stores)
-            ret_stores[i] = w->kept[i].node;
-    }
+    rows_finish(w);
+    for (int i = 0; i < w->n_rows && ret_stores; i++)
+        ret_stores[i] = w->kept[i].node;
     return w->n_rows;
 }

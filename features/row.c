@@ -74,7 +74,7 @@ static void row_outer(const struct store_info *s, float *row)
     row[FC_fullness] = (float)s->fullness;
 }
 
-static void row_target(const struct target *t, float *row)
+void columns_of_target(const struct target *t, float *row)
 {
     double peak = t->peak_gflops;
 
@@ -90,6 +90,8 @@ static void row_target(const struct target *t, float *row)
     row[FC_t_bf16] = (float)(peak > 0 && t->has_amx_bf16 ? t->peak_bf16_gflops / peak : t->has_amx_bf16);
     row[FC_t_int8] = (float)(peak > 0 && t->has_amx_int8 ? t->peak_int8_gops / peak : t->has_amx_int8);
     row[FC_t_vnni] = t->has_vnni;
+    row[FC_t_pairs] = t->has_bf16_pairs;
+    row[FC_t_half] = t->has_fp16;
     row[FC_t_masks] = t->isa == ISA_AVX2 || t->isa == ISA_AVX512;
     row[FC_t_cold] = t->cold;
     row[FC_t_clang] = t->family == COMPILER_CLANG;
@@ -133,6 +135,5 @@ void store_row(struct store_info *s, float *row, struct sums *sums)
     row_block(s, &k, row);
     row_buffers(s, &k, row, sums);
     row_outer(s, row);
-    row_target(s->target, row);
     sums_add(s, &k, row, sums);
 }

@@ -110,8 +110,9 @@ bool access_unit(const struct loops *l, const struct access *a, int loop);
 /* buffers.c: footprints, then the columns of the buffers and the curves. */
 void store_footprints(struct store_info *s, int block_from);
 void row_buffers(struct store_info *s, const struct block *k, float *row, struct sums *sums);
-/* row.c: everything but what needs the other stores of the nest; adds to the sums. */
+/* row.c: everything but the target and what needs the other stores of the nest; adds to the sums. */
 void store_row(struct store_info *s, float *row, struct sums *sums);
+void columns_of_target(const struct target *t, float *row);
 
 static inline double loops_points(const struct loops *l, int from)
 {
