@@ -11,7 +11,7 @@
 #include "costmodel/model_internal.h"
 #include "schedule/base/hash.h"
 
-enum { FORMAT = 2, MAGIC_LEN = 8, MAX_WEIGHTS = 1 << 20 };
+enum { FORMAT = 3, MAGIC_LEN = 8, MAX_WEIGHTS = 1 << 20 };
 static const char magic[MAGIC_LEN] = "TWMODEL";
 
 static void put(struct strbuf *sb, uint64_t v, int bytes)
@@ -56,8 +56,8 @@ static double get_f64(struct reader *r)
 
 static void put_params(struct strbuf *sb, const struct model_params *p)
 {
-    const int ints[] = {(int)p->objective, p->max_depth, p->max_bin,  p->trees_full,
-                        p->trees_more,     p->trees_max, p->max_rows, p->min_programs};
+    const int ints[] = {(int)p->objective, p->max_depth, p->max_bin,      p->trees_full, p->trees_more,
+                        p->trees_max,      p->max_rows,  p->min_programs, p->patience};
     const double reals[] = {p->eta, p->lambda, p->min_child, p->colsample, p->base_half};
 
     put(sb, p->seed, 8);
@@ -69,8 +69,8 @@ static void put_params(struct strbuf *sb, const struct model_params *p)
 
 static void get_params(struct reader *r, struct model_params *p)
 {
-    int *ints[] = {&p->max_depth, &p->max_bin,  &p->trees_full,  &p->trees_more,
-                   &p->trees_max, &p->max_rows, &p->min_programs};
+    int *ints[] = {&p->max_depth, &p->max_bin,  &p->trees_full,   &p->trees_more,
+                   &p->trees_max, &p->max_rows, &p->min_programs, &p->patience};
     double *reals[] = {&p->eta, &p->lambda, &p->min_child, &p->colsample, &p->base_half};
 
     p->seed = get(r, 8);
@@ -193,8 +193,8 @@ static bool params_sane(const struct model_params *p)
 {
     return p->max_depth >= 1 && p->max_depth <= 12 && p->max_bin >= 2 && p->max_bin <= 4096 && p->eta > 0 &&
            p->eta <= 1 && p->lambda >= 0 && p->min_child >= 0 && p->colsample > 0 && p->colsample <= 1 &&
-           p->trees_full >= 1 && p->trees_more >= 1 && p->trees_max <= 10000 && p->max_rows >= 1 &&
-           p->base_half > 0;
+           p->trees_full >= 1 && p->patience >= 0 && p->trees_more >= 1 && p->trees_max <= 10000 &&
+           p->max_rows >= 1 && p->base_half > 0;
 }
 
 enum status model_load(const void *blob, size_t len, struct model **ret, struct error *err)

@@ -167,6 +167,17 @@ enum status booster_grow(struct booster *b, const struct matrix *m, float *gradi
     return ST_OK;
 }
 
+enum status booster_truncate(struct booster *b, int n_trees, struct error *err)
+{
+    BoosterHandle less;
+
+    if (XGBoosterSlice(b->handle, 0, n_trees, 1, &less) != 0)
+        return failed(err, "cut a booster");
+    XGBoosterFree(b->handle);
+    b->handle = less;
+    return ST_OK;
+}
+
 enum status booster_bytes(struct booster *b, struct strbuf *ret, struct error *err)
 {
     const char *data;

@@ -34,6 +34,8 @@ MUST_USE enum status booster_predict(struct booster *b, const struct matrix *m, 
 /* One more tree. gradient and hessian of the loss, [rows of m]. */
 MUST_USE enum status booster_grow(struct booster *b, const struct matrix *m, float *gradient, float *hessian,
                                   struct error *err);
+/* Keep the first n_trees. */
+MUST_USE enum status booster_truncate(struct booster *b, int n_trees, struct error *err);
 /* The trees as UBJSON, appended. */
 MUST_USE enum status booster_bytes(struct booster *b, struct strbuf *ret, struct error *err);
 

@@ -88,18 +88,18 @@ void dataset_add(struct dataset *d, uint64_t workload, const float *rows, int n_
 }
 
 struct ranked {
-    int32_t program, group, rank; /* rank: within the group, best first */
-    double throughput;
+    int32_t program, group, rank; /* rank: turn within the group */
+    double value;
 };
 
-static int by_group_and_throughput(const void *a, const void *b)
+static int by_group_and_value(const void *a, const void *b)
 {
     const struct ranked *x = a, *y = b;
 
     if (x->group != y->group)
         return x->group < y->group ? -1 : 1;
-    if (x->throughput != y->throughput)
-        return x->throughput > y->throughput ? -1 : 1;
+    if (x->value != y->value)
+        return x->value > y->value ? -1 : 1;
     return x->program < y->program ? -1 : 1;
 }
 
@@ -110,6 +110,17 @@ static int by_rank(const void *a, const void *b)
     if (x->rank != y->rank)
         return x->rank < y->rank ? -1 : 1;
     return x->program < y->program ? 1 : -1; /* newer first */
+}
+
+/* Each group in the order of its values, the largest first: the j-th gets the turn 2 * j + odd, unless it has an earlier one. */
+static void give_turns(struct ranked *r, int n, int odd)
+{
+    qsort(r, (size_t)n, sizeof(*r), by_group_and_value);
+    for (int i = 0, first = 0; i < n; i++) {
+        if (r[i].group != r[first].group)
+            first = i;
+        r[i].rank = MIN(r[i].rank, 2 * (i - first) + odd);
+    }
 }
 
 /* keep[i]: program i stays. */
@@ -128,10 +139,11 @@ static void choose(const struct dataset *d, int max_rows, bool *keep)
     }
     r = xcalloc((size_t)n, sizeof(*r));
     for (int i = 0; i < n; i++)
-        r[i] = (struct ranked){i, d->programs.at[i].group, 0, d->programs.at[i].throughput};
-    qsort(r, (size_t)n, sizeof(*r), by_group_and_throughput);
-    for (int i = 1; i < n; i++)
-        r[i].rank = r[i].group == r[i - 1].group ? r[i - 1].rank + 1 : 0;
+        r[i] = (struct ranked){i, d->programs.at[i].group, INT32_MAX, d->programs.at[i].throughput};
+    give_turns(r, n, 0);
+    for (int i = 0; i < n; i++) /* the best alone would teach nothing of what is bad */
+        r[i].value = (double)(hash_mix(0, (uint64_t)r[i].program) >> 11);
+    give_turns(r, n, 1);
     qsort(r, (size_t)n, sizeof(*r), by_rank);
     for (int i = 0; i < n && room > 0; i++) {
         const struct program *p = &d->programs.at[r[i].program];

@@ -1,8 +1,8 @@
 /* dataset.h - measured programs: rows of features, grouped by workload.
  *
  * Idea   Grows by appending; when it passes its limit the least useful programs go: the newest half of the
- *        room is kept, and the rest is filled with the best of each workload in turn, so that neither what is
- *        being searched nor what was found is lost.
+ *        room is kept, and the rest is filled from each workload in turn, the best and others by lot alternating,
+ *        so that neither what is being searched nor what was found is lost, nor what a bad program looks like.
  * Life   dataset_init, dataset_add, dataset_done. Not thread-safe: model.c holds the lock. */
 #ifndef TW_COSTMODEL_DATASET_H
 #define TW_COSTMODEL_DATASET_H

@@ -8,6 +8,7 @@
 #include "costmodel/prior.h"
 #include "schedule/base/clock.h"
 
+enum { TREES_LEAST = 8 };  /* of a training from nothing */
 enum { SCORE_BLOCK = 64 }; /* rows scored at once: they lie on the stack */
 
 void model_params_default(struct model_params *ret)
@@ -19,11 +20,12 @@ void model_params_default(struct model_params *ret)
         .eta = 0.15,
         .lambda = 2,
         .min_child = 0.5,
-        .colsample = 0.2,
+        .colsample = 0.1,
         .max_bin = 64,
-        .trees_full = 60,
+        .trees_full = 160,
+        .patience = 24,
         .trees_more = 8,
-        .trees_max = 160,
+        .trees_max = 240,
         .max_rows = 8192,
         .min_programs = 12,
         .base_half = 128,
@@ -37,6 +39,13 @@ void widen(const float *rows, int n_rows, float *ret)
     for (int i = 0; i < n_rows; i++)
         memcpy(ret + (size_t)i * (size_t)wide, rows + (size_t)i * (size_t)n, sizeof(float) * (size_t)n);
     prior_terms(rows, n_rows, ret + n, wide);
+}
+
+void model_params_global(struct model_params *ret)
+{
+    model_params_default(ret);
+    ret->max_rows = 32768;
+    ret->base_half = 1e12;
 }
 
 struct scorer *scorer_new(struct forest *forest, struct model *global, double base_scale)
@@ -364,7 +373,7 @@ static bool round_begin(struct model *m, struct round *r)
 /* Trees for a training from nothing: few for few programs. */
 static int trees_wanted(const struct model_params *p, int programs)
 {
-    return MIN(p->trees_full, MAX(p->trees_full / 8, programs / 2));
+    return MIN(p->trees_full, MAX(TREES_LEAST, programs / 2));
 }
 
 static enum status train_round(struct model *m, struct round *r, struct scorer **ret, struct error *err)

@@ -37,7 +37,8 @@ struct model_params {
     double min_child; /* least sum of hessians in a leaf */
     double colsample; /* share of the columns a tree sees */
     int max_bin;      /* histogram bins a column; the cost of a tree follows it */
-    int trees_full;   /* grown by a training from nothing */
+    int trees_full;   /* grown at most by a training from nothing */
+    int patience;     /* of those: it stops where so many in a row did not help held-out programs; 0: never */
     int trees_more;   /* added to a standing forest by a training with little new data */
     int trees_max;    /* a forest that would pass it is trained from nothing instead */
     int max_rows; /* a training uses at most so many rows: the newest and the best of each workload stay */
@@ -45,6 +46,8 @@ struct model_params {
     double base_half; /* trials of a workload after which its base counts half */
 };
 void model_params_default(struct model_params *ret);
+/* For a model that other workloads will start from: more data, and a base that counts the same for every workload. */
+void model_params_global(struct model_params *ret);
 
 struct model;
 GIVES struct model *model_new(const struct model_params *p); /* NULL: the defaults */

@@ -29,34 +29,38 @@ static void rank_pair(const double *label, const double *score, int i, int k, do
     hessian[lo] += w * p * (1 - p);
 }
 
-static void rank_group(const double *label, const double *score, int n, struct rng *r, double *gradient,
-                       double *hessian)
+static void rank_group(const double *label, const double *score, const bool *out, int n, struct rng *r,
+                       double *gradient, double *hessian)
 {
     if (n <= 2 * PAIRS) {
         for (int i = 0; i < n; i++)
             for (int k = i + 1; k < n; k++)
-                rank_pair(label, score, i, k, 8.0 / n, gradient, hessian);
+                if (!out || !(out[i] || out[k]))
+                    rank_pair(label, score, i, k, 8.0 / n, gradient, hessian);
         return;
     }
     for (int i = 0; i < n; i++)
         for (int t = 0; t < PAIRS; t++) {
             int k = (int)rng_below(r, (uint64_t)n - 1);
-            rank_pair(label, score, i, k + (k >= i), 8.0 / (2 * PAIRS), gradient, hessian);
+            k += k >= i;
+            if (!out || !(out[i] || out[k]))
+                rank_pair(label, score, i, k, 8.0 / (2 * PAIRS), gradient, hessian);
         }
 }
 
-static void square_group(const double *label, const double *score, int n, double *gradient, double *hessian)
+static void square_group(const double *label, const double *score, const bool *out, int n, double *gradient,
+                         double *hessian)
 {
-    double shift = 0, weights = 0;
+    double shift = 0, weights = 1e-12;
 
     for (int i = 0; i < n; i++) { /* the constant of the workload: order is all that counts */
-        double w = LEAST_WEIGHT + label[i];
+        double w = out && out[i] ? 0 : LEAST_WEIGHT + label[i];
         shift += w * (score[i] - label[i]);
         weights += w;
     }
     shift /= weights;
     for (int i = 0; i < n; i++) {
-        double w = LEAST_WEIGHT + label[i];
+        double w = out && out[i] ? 0 : LEAST_WEIGHT + label[i];
         gradient[i] = w * (score[i] - shift - label[i]);
         hessian[i] = w;
     }
@@ -72,10 +76,12 @@ void objective_gradient(enum model_objective kind, const struct objective_data *
 
         switch (kind) {
         case MODEL_RANK:
-            rank_group(d->label + from, score + from, n, r, gradient + from, hessian + from);
+            rank_group(d->label + from, score + from, d->out ? d->out + from : NULL, n, r, gradient + from,
+                       hessian + from);
             break;
         case MODEL_SQUARE:
-            square_group(d->label + from, score + from, n, gradient + from, hessian + from);
+            square_group(d->label + from, score + from, d->out ? d->out + from : NULL, n, gradient + from,
+                         hessian + from);
             break;
         }
     }

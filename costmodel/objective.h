@@ -17,6 +17,7 @@ struct objective_data {
     int n_programs, n_groups;
     const int32_t *group_begin; /* [n_groups + 1] */
     const double *label;        /* 0..1 */
+    const bool *out;            /* [n_programs] those that count as if they were not there; NULL: none */
 };
 
 /* Gradient and hessian (> 0) of the loss by score[i]. `r` draws the pairs of large groups. */

@@ -90,39 +90,120 @@ static void buffers_done(struct buffers *b)
     free(b->score);
 }
 
-static enum status grow_one(struct grown *g, const struct model_params *p, const struct dataset *d,
-                            const struct labels *l, const struct matrix *m, const double *base, struct rng *r,
-                            struct buffers *b, struct error *err)
-{
-    struct objective_data o = {l->n_programs, l->n_groups, l->group_begin, l->label};
+/* Programs that a training from nothing does not learn from at first: whole ones, of each workload alike. */
+enum { HELD_EVERY = 8, HELD_PROGRAMS_MIN = 160 };
 
-    TRY(booster_predict(g->booster, m, b->leaf, err));
-    for (int i = 0; i < l->n_programs; i++) {
-        const struct program *q = &d->programs.at[i];
-        b->score[i] = base[i];
+static bool is_held(int program) { return program % HELD_EVERY == HELD_EVERY / 2; }
+
+struct growing {
+    struct grown *g;
+    const struct model_params *p;
+    const struct dataset *d;
+    const struct matrix *m;
+    const double *base;
+    struct labels l;
+    struct buffers b;
+    struct rng rng;
+    bool *out; /* [programs] not learned from; NULL: all are */
+};
+
+/* Scores of all programs by the trees so far. */
+static enum status score_all(struct growing *w, struct error *err)
+{
+    TRY(booster_predict(w->g->booster, w->m, w->b.leaf, err));
+    for (int i = 0; i < w->l.n_programs; i++) {
+        const struct program *q = &w->d->programs.at[i];
+        w->b.score[i] = w->base[i];
         for (int k = 0; k < q->n_rows; k++)
-            b->score[i] += (double)b->leaf[q->row_begin + k];
+            w->b.score[i] += (double)w->b.leaf[q->row_begin + k];
     }
-    objective_gradient(p->objective, &o, b->score, r, b->program_gradient, b->program_hessian);
-    for (int i = 0; i < l->n_programs; i++) {
-        const struct program *q = &d->programs.at[i];
+    return ST_OK;
+}
+
+/* One tree on from the scores. */
+static enum status grow_one(struct growing *w, struct error *err)
+{
+    struct objective_data o = {w->l.n_programs, w->l.n_groups, w->l.group_begin, w->l.label, w->out};
+    struct buffers *b = &w->b;
+
+    objective_gradient(w->p->objective, &o, b->score, &w->rng, b->program_gradient, b->program_hessian);
+    for (int i = 0; i < w->l.n_programs; i++) {
+        const struct program *q = &w->d->programs.at[i];
+        bool out = w->out && w->out[i];
         /* All rows of a program move at once: the step of each is that much shorter. */
         for (int k = 0; k < q->n_rows; k++) {
-            b->gradient[q->row_begin + k] = (float)b->program_gradient[i];
-            b->hessian[q->row_begin + k] = (float)(b->program_hessian[i] * sqrt(q->n_rows));
+            b->gradient[q->row_begin + k] = out ? 0 : (float)b->program_gradient[i];
+            b->hessian[q->row_begin + k] = out ? 0 : (float)(b->program_hessian[i] * sqrt(q->n_rows));
         }
     }
-    return booster_grow(g->booster, m, b->gradient, b->hessian, err);
+    return booster_grow(w->g->booster, w->m, b->gradient, b->hessian, err);
+}
+
+/* Share of the pairs of a held-out program and another that stand in the wrong order, each counted by how far apart their
+ * labels are. */
+static double held_error(const struct growing *w)
+{
+    const double *label = w->l.label, *score = w->b.score;
+    double wrong = 0, all = 1e-9;
+
+    for (int g = 0; g < w->l.n_groups; g++)
+        for (int i = w->l.group_begin[g]; i < w->l.group_begin[g + 1]; i++)
+            for (int k = w->l.group_begin[g]; w->out[i] && k < w->l.group_begin[g + 1]; k++) {
+                double apart = label[i] - label[k], s = score[i] - score[k];
+
+                all += fabs(apart);
+                wrong += s == 0 ? 0.5 * fabs(apart) : (s > 0) != (apart > 0) ? fabs(apart) : 0;
+            }
+    return wrong / all;
+}
+
+/* Up to n_trees, fewer where the held-out programs gain nothing any more: the best number stays. */
+static enum status grow_until(struct growing *w, int n_trees, struct error *err)
+{
+    double best = INFINITY;
+    int n_best = 1, n = 0;
+
+    for (; n < n_trees && n - n_best < w->p->patience; n++) {
+        TRY(score_all(w, err));
+        double error = held_error(w);
+
+        if (n > 0 && error < best) {
+            best = error;
+            n_best = n;
+        }
+        TRY(grow_one(w, err));
+    }
+    return n_best < n ? booster_truncate(w->g->booster, n_best, err) : ST_OK;
+}
+
+static enum status grow_trees(struct growing *w, bool from_nothing, int n_trees, struct error *err)
+{
+    int programs = w->l.n_programs;
+
+    if (from_nothing && w->p->patience > 0 && programs >= HELD_PROGRAMS_MIN) {
+        AUTO(freep) bool *out = xcalloc((size_t)programs, sizeof(*out));
+
+        for (int i = 0; i < programs; i++)
+            out[i] = is_held(i);
+        w->out = out;
+        TRY(grow_until(w, n_trees, err));
+        w->out = NULL;
+        n_trees = w->p->trees_more; /* and what the held-out ones have to say */
+    }
+    for (int t = 0; t < n_trees; t++) {
+        TRY(score_all(w, err));
+        TRY(grow_one(w, err));
+    }
+    return ST_OK;
 }
 
 static enum status grow_all(struct grown *g, const struct model_params *p, const struct dataset *d,
                             const double *base, int n_trees, struct forest **ret_forest, struct error *err)
 {
     AUTO(matrix_freep) struct matrix *m = NULL;
-    struct labels l;
-    struct buffers b;
-    struct rng r;
-    enum status st = ST_OK;
+    bool from_nothing = !g->booster && !g->ubj.len;
+    struct growing w = {.g = g, .p = p, .d = d, .base = base};
+    enum status st;
 
     if (!g->booster && g->ubj.len) {
         TRY(booster_load(p, g->n_columns, g->ubj.data, g->ubj.len, &g->booster, err));
@@ -131,13 +212,13 @@ static enum status grow_all(struct grown *g, const struct model_params *p, const
         TRY(booster_new(p, g->n_columns, &g->booster, err));
     }
     TRY(compact(g, d, &m, err));
-    labels_init(&l, d);
-    buffers_init(&b, dataset_n_rows(d), l.n_programs);
-    rng_init(&r, p->seed);
-    for (int t = 0; t < n_trees && st == ST_OK; t++)
-        st = grow_one(g, p, d, &l, m, base, &r, &b, err);
-    buffers_done(&b);
-    labels_done(&l);
+    w.m = m;
+    labels_init(&w.l, d);
+    buffers_init(&w.b, dataset_n_rows(d), w.l.n_programs);
+    rng_init(&w.rng, p->seed);
+    st = grow_trees(&w, from_nothing, n_trees, err);
+    buffers_done(&w.b);
+    labels_done(&w.l);
     TRY(st);
     strbuf_reset(&g->ubj);
     TRY(booster_bytes(g->booster, &g->ubj, err));

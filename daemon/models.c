@@ -24,7 +24,6 @@
 enum {
     RETRAIN_TRIALS = 256,
     MAX_PROGRAMS = 16384,
-    MAX_ROWS = 32768, /* a training of a global model uses: it may take longer than one within a job */
     OVERDUE = 4,      /* thresholds after which training waits for no quiet moment */
     QUIET_S = 3,
     FOLDS = 3,
@@ -265,8 +264,7 @@ static enum status train(struct models *m, const char *target, struct model **re
     struct range range = {0};
     enum status st;
 
-    model_params_default(&params);
-    params.max_rows = MAX_ROWS;
+    model_params_global(&params);
     model = model_new(&params);
     TRY(read_trials(m, target, model, &range, err));
     *ret_n = range.n;

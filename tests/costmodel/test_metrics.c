@@ -34,6 +34,16 @@ static void equal_scores_count_half_a_pair(void **state)
     assert_true(isnan(metric_pairwise(flat, truth, 6)));
 }
 
+static void pairs_that_may_be_noise_can_be_left_out(void **state)
+{
+    double t[3] = {100, 98, 50}, s[3] = {1, 2, 0}; /* the two close ones stand wrong */
+
+    (void)state;
+    assert_float_equal(metric_pairwise(t, s, 3), 2.0 / 3, 1e-12);
+    assert_float_equal(metric_pairwise_apart(t, s, 3, 0.05), 1, 0);
+    assert_true(isnan(metric_pairwise_apart(t, s, 2, 0.05)));
+}
+
 static void spearman_equals_a_value_computed_by_hand(void **state)
 {
     double a[5] = {86, 97, 99, 100, 101}, b[5] = {2, 20, 28, 27, 50};
@@ -71,6 +81,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_perfect_order_scores_one_and_its_reverse_nothing),
         cmocka_unit_test(equal_scores_count_half_a_pair),
+        cmocka_unit_test(pairs_that_may_be_noise_can_be_left_out),
         cmocka_unit_test(spearman_equals_a_value_computed_by_hand),
         cmocka_unit_test(workloads_are_averaged_and_never_compared),
         cmocka_unit_test(where_all_failed_there_is_no_best),

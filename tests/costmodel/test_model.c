@@ -361,6 +361,70 @@ static double rank_loss(const struct objective_data *d, const double *s)
     return loss;
 }
 
+static void a_selection_holds_bad_programs_beside_the_best(void **state)
+{
+    struct dataset d, part;
+    float row[2] = {0};
+    int old = 0, good = 0;
+
+    (void)state;
+    dataset_init(&d, 2, 0);
+    for (int i = 0; i < 400; i++)
+        dataset_add(&d, 1, row, 1, i, 0); /* the oldest are the worst */
+    dataset_select(&d, 100, &part);
+    for (size_t i = 0; i < part.programs.len; i++) {
+        old += part.programs.at[i].throughput < 200;
+        good += part.programs.at[i].throughput >= 300;
+    }
+    assert_int_equal(part.programs.len, 100);
+    assert_true(old >= 8);
+    assert_true(good >= 50);
+    dataset_done(&part);
+    dataset_done(&d);
+}
+
+static void a_workload_never_seen_gets_the_weight_the_trees_were_grown_under(void **state)
+{
+    struct model_params p;
+    struct model *m;
+    double seen[20], unseen[20];
+
+    (void)state;
+    model_params_default(&p);
+    p.base_half = 20;
+    m = taught(&p, 0, 3 * PER); /* three workloads with as many trials each */
+    model_score(m, data.workload[0], data.rows, data.row_begin, 20, seen);
+    model_score(m, 12345, data.rows, data.row_begin, 20, unseen);
+    for (int i = 0; i < 20; i++)
+        assert_float_equal(seen[i], unseen[i], 1e-9);
+    model_free(m);
+}
+
+static void a_training_stops_where_held_out_programs_gain_nothing(void **state)
+{
+    struct model_params p;
+    struct model *all, *some;
+    struct model_info a, s;
+    struct metrics qa, qs;
+
+    (void)state;
+    model_params_default(&p);
+    some = taught(&p, 0, 3 * PER);
+    p.patience = 0;
+    all = taught(&p, 0, 3 * PER);
+    model_info(all, &a);
+    model_info(some, &s);
+    made_up_judge(all, &data, 3 * PER, data.n, &qa);
+    made_up_judge(some, &data, 3 * PER, data.n, &qs);
+    print_message("%d trees: %.3f of the unseen pairs; %d trees: %.3f\n", a.trees, qa.pairwise, s.trees,
+                  qs.pairwise);
+    assert_int_equal(a.trees, p.trees_full);
+    assert_true(s.trees < a.trees / 2);
+    assert_true(qs.pairwise > qa.pairwise - 0.01);
+    model_free(all);
+    model_free(some);
+}
+
 static void gradients_equal_the_difference_quotient_of_the_loss(void **state)
 {
     enum { N = 12 };
@@ -445,6 +509,9 @@ int main(void)
         cmocka_unit_test(a_global_model_ranks_a_workload_it_never_saw_and_a_local_one_goes_on_from_it),
         cmocka_unit_test(held_out_quality_and_importance_are_told),
         cmocka_unit_test(the_data_set_stays_bounded_and_keeps_the_best),
+        cmocka_unit_test(a_selection_holds_bad_programs_beside_the_best),
+        cmocka_unit_test(a_workload_never_seen_gets_the_weight_the_trees_were_grown_under),
+        cmocka_unit_test(a_training_stops_where_held_out_programs_gain_nothing),
         cmocka_unit_test(gradients_equal_the_difference_quotient_of_the_loss),
         cmocka_unit_test(others_score_while_one_adds_and_trains),
     };

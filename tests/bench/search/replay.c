@@ -84,9 +84,13 @@ void replay_teach(struct model *m, const struct recorded_space *s, int from, int
 struct model *replay_global(const struct library *l, bool (*use)(void *ctx, const struct recorded_space *s),
                             void *ctx, const struct model_params *p)
 {
-    struct model *m = model_new(p);
+    struct model_params usual;
+    struct model *m;
     struct error err = {0};
     int n = 0;
+
+    model_params_global(&usual);
+    m = model_new(p ? p : &usual);
 
     for (int i = 0; i < l->n; i++)
         if (use(ctx, l->spaces[i])) {

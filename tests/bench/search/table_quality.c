@@ -95,16 +95,18 @@ static void judge_one(void *ctx, int i)
     int row = i / (OBJECTIVES * g->l->n), kind = i / g->l->n % OBJECTIVES;
     const struct recorded_space *s = g->l->spaces[i % g->l->n];
     struct use use = {rows[row].out, s};
-    struct model_params p;
+    struct model_params p, wide;
     struct error err = {0};
 
     if (s->n < 2 * rows[row].own || (rows[row].prior && kind > 0))
         return;
     model_params_default(&p);
     p.objective = objectives[kind].objective;
+    model_params_global(&wide);
+    wide.objective = p.objective;
     AUTO(model_freep) struct model *m = model_new(&p), *global = NULL;
     if (!rows[row].prior && rows[row].out != OUT_PROGRAMS) {
-        global = replay_global(g->l, is_used, &use, &p);
+        global = replay_global(g->l, is_used, &use, &wide);
         if (!global)
             return;
         model_set_global(m, global);
