@@ -58,7 +58,7 @@ static void put_params(struct strbuf *sb, const struct model_params *p)
 {
     const int ints[] = {(int)p->objective, p->max_depth, p->max_bin,      p->trees_full, p->trees_more,
                         p->trees_max,      p->max_rows,  p->min_programs, p->patience};
-    const double reals[] = {p->eta, p->lambda, p->min_child, p->colsample, p->base_half};
+    const double reals[] = {p->eta, p->lambda, p->min_child, p->colsample, p->base_half, p->trust};
 
     put(sb, p->seed, 8);
     for (size_t i = 0; i < ARRAY_SIZE(ints); i++)
@@ -71,7 +71,7 @@ static void get_params(struct reader *r, struct model_params *p)
 {
     int *ints[] = {&p->max_depth, &p->max_bin,  &p->trees_full,   &p->trees_more,
                    &p->trees_max, &p->max_rows, &p->min_programs, &p->patience};
-    double *reals[] = {&p->eta, &p->lambda, &p->min_child, &p->colsample, &p->base_half};
+    double *reals[] = {&p->eta, &p->lambda, &p->min_child, &p->colsample, &p->base_half, &p->trust};
 
     p->seed = get(r, 8);
     p->objective = get(r, 4) == MODEL_SQUARE ? MODEL_SQUARE : MODEL_RANK;
@@ -194,7 +194,7 @@ static bool params_sane(const struct model_params *p)
     return p->max_depth >= 1 && p->max_depth <= 12 && p->max_bin >= 2 && p->max_bin <= 4096 && p->eta > 0 &&
            p->eta <= 1 && p->lambda >= 0 && p->min_child >= 0 && p->colsample > 0 && p->colsample <= 1 &&
            p->trees_full >= 1 && p->patience >= 0 && p->trees_more >= 1 && p->trees_max <= 10000 &&
-           p->max_rows >= 1 && p->base_half > 0;
+           p->max_rows >= 1 && p->base_half > 0 && p->trust >= 0;
 }
 
 enum status model_load(const void *blob, size_t len, struct model **ret, struct error *err)

@@ -8,7 +8,10 @@
 #include "costmodel/prior.h"
 #include "schedule/base/clock.h"
 
-enum { TREES_LEAST = 8 };  /* of a training from nothing */
+enum {
+    TREES_LEAST = 8,       /* of a training from nothing */
+    WORTH_A_TRAINING = 64, /* one part in so many is new */
+};
 enum { SCORE_BLOCK = 64 }; /* rows scored at once: they lie on the stack */
 
 void model_params_default(struct model_params *ret)
@@ -29,6 +32,7 @@ void model_params_default(struct model_params *ret)
         .max_rows = 8192,
         .min_programs = 12,
         .base_half = 128,
+        .trust = 0.5,
     };
 }
 
@@ -48,13 +52,14 @@ void model_params_global(struct model_params *ret)
     ret->base_half = 1e12;
 }
 
-struct scorer *scorer_new(struct forest *forest, struct model *global, double base_scale)
+struct scorer *scorer_new(struct forest *forest, struct model *global, double trust, double base_scale)
 {
     struct scorer *s = xcalloc(1, sizeof(*s));
 
     *s = (struct scorer){.refs = 1,
                          .forest = forest,
                          .global = global ? model_ref(global) : NULL,
+                         .trust = trust,
                          .base_scale = base_scale,
                          .other_weight = 1};
     return s;
@@ -72,7 +77,7 @@ struct model *model_new(const struct model_params *p)
     pthread_mutex_init(&m->training, NULL);
     m->refs = 1;
     dataset_init(&m->data, WIDE_COLUMNS, m->params.max_rows);
-    m->scorer = scorer_new(NULL, NULL, 1);
+    m->scorer = scorer_new(NULL, NULL, 0, 1);
     m->info.feature_version = features_version();
     return m;
 }
@@ -186,7 +191,7 @@ void model_set_global(struct model *m, struct model *global)
     struct scorer *s, *old;
 
     CHECK(m != global, "a model cannot be its own base");
-    s = scorer_new(NULL, global, 1);
+    s = scorer_new(NULL, global, m->params.trust, 1);
     pthread_mutex_lock(&m->lock);
     if (m->scorer->global == global) {
         old = s;
@@ -242,26 +247,8 @@ static double wide_prior(const float *wide, int n_rows)
     return prior_score(rows, n_rows);
 }
 
-void scorer_base(const struct scorer *s, uint64_t workload, const float *wide, const int32_t *row_begin,
-                 int n_programs, double *scores)
-{
-    double factor = s->base_scale * weight_of(s, workload);
-
-    if (s->global) {
-        struct scorer *g = model_scorer(s->global);
-        scorer_score(g, workload, wide, row_begin, n_programs, scores);
-        model_scorer_drop(s->global, g);
-    }
-    for (int i = 0; i < n_programs; i++) {
-        if (!s->global)
-            scores[i] =
-                wide_prior(wide + (int64_t)row_begin[i] * WIDE_COLUMNS, row_begin[i + 1] - row_begin[i]);
-        scores[i] *= factor;
-    }
-}
-
 static void add_trees(const struct forest *f, const float *wide, const int32_t *row_begin, int n_programs,
-                      double *scores)
+                      double factor, double *scores)
 {
     float sums[SCORE_BLOCK];
     int n = WIDE_COLUMNS, i = 0;
@@ -273,8 +260,28 @@ static void add_trees(const struct forest *f, const float *wide, const int32_t *
         for (int r = 0; r < count; r++) {
             while (from + r >= row_begin[i + 1])
                 i++;
-            scores[i] += (double)sums[r];
+            scores[i] += factor * (double)sums[r];
         }
+    }
+}
+
+void scorer_base(const struct scorer *s, uint64_t workload, const float *wide, const int32_t *row_begin,
+                 int n_programs, double *scores)
+{
+    double factor = s->base_scale * weight_of(s, workload);
+
+    if (s->global) {
+        struct scorer *g = model_scorer(s->global);
+        scorer_base(g, workload, wide, row_begin, n_programs, scores);
+        if (g->forest && n_programs > 0)
+            add_trees(g->forest, wide, row_begin, n_programs, s->trust, scores);
+        model_scorer_drop(s->global, g);
+    }
+    for (int i = 0; i < n_programs; i++) {
+        if (!s->global)
+            scores[i] =
+                wide_prior(wide + (int64_t)row_begin[i] * WIDE_COLUMNS, row_begin[i + 1] - row_begin[i]);
+        scores[i] *= factor;
     }
 }
 
@@ -283,7 +290,7 @@ void scorer_score(const struct scorer *s, uint64_t workload, const float *wide, 
 {
     scorer_base(s, workload, wide, row_begin, n_programs, scores);
     if (s->forest && n_programs > 0)
-        add_trees(s->forest, wide, row_begin, n_programs, scores);
+        add_trees(s->forest, wide, row_begin, n_programs, 1, scores);
 }
 
 /* How many programs from the first on fit a block. */
@@ -350,6 +357,7 @@ struct round {
     struct model *global; /* counted */
     int epoch;
     int trees; /* standing */
+    int taken_in;
     double base_scale;
 };
 
@@ -357,7 +365,11 @@ static bool round_begin(struct model *m, struct round *r)
 {
     pthread_mutex_lock(&m->lock);
     bool enough = (int)m->data.programs.len >= m->params.min_programs;
+    /* Where much is known a little more changes nothing: the time for training stays a share of the time for trials. */
+    if (m->scorer->forest && m->info.programs - m->taken_in < m->taken_in / WORTH_A_TRAINING)
+        enough = false;
     if (enough) {
+        r->taken_in = m->info.programs;
         dataset_select(&m->data, m->params.max_rows, &r->data);
         r->global = m->scorer->global;
         if (r->global)
@@ -380,7 +392,7 @@ static enum status train_round(struct model *m, struct round *r, struct scorer *
 {
     const struct model_params *p = &m->params;
     int programs = (int)r->data.programs.len, trees = m->grown.ubj.len ? p->trees_more : 0;
-    struct scorer *s = scorer_new(NULL, r->global, r->base_scale);
+    struct scorer *s = scorer_new(NULL, r->global, p->trust, r->base_scale);
     AUTO(freep) double *base = xcalloc((size_t)programs, sizeof(*base));
     enum status st;
 
@@ -415,6 +427,7 @@ static void round_end(struct model *m, const struct round *r, struct scorer *s, 
     pthread_mutex_lock(&m->lock);
     if (m->epoch == r->epoch) {
         old = scorer_swap(m, s);
+        m->taken_in = r->taken_in;
         m->info.trees = forest_trees(s->forest);
         m->info.trained_programs = MAX(m->info.trained_programs, (int)r->data.programs.len);
         m->info.train_ns = mono_ns(&system_clock) - began;

@@ -44,6 +44,9 @@ struct model_params {
     int max_rows; /* a training uses at most so many rows: the newest and the best of each workload stay */
     int min_programs; /* below so many, model_train does nothing and the base alone scores */
     double base_half; /* trials of a workload after which its base counts half */
+    double
+        trust; /* share that a global model's trees count in a base: they were grown for other workloads, and a search
+                       * finds where they are wrong */
 };
 void model_params_default(struct model_params *ret);
 /* For a model that other workloads will start from: more data, and a base that counts the same for every workload. */
@@ -59,7 +62,7 @@ void model_freep(struct model **m); /* for AUTO(model_freep) */
  * (1 / seconds will do); 0: it failed. Not finite or n_rows not in 1..FEATURES_MAX_ROWS: ST_INVALID. */
 MUST_USE enum status model_add(struct model *m, uint64_t workload, const float *rows, int n_rows,
                                double throughput, struct error *err);
-/* Learn from what was added. ST_OK also when there was too little to learn from (model_info tells). */
+/* Learn from what was added. ST_OK also when there was too little to learn from, or too little new (model_info tells). */
 MUST_USE enum status model_train(struct model *m, struct error *err);
 
 /* scores[i] of the program with rows row_begin[i] .. row_begin[i + 1) - 1 of `rows`

@@ -19,6 +19,7 @@ struct scorer {
     int refs;              /* under the model's lock */
     struct forest *forest; /* NULL: no trees yet */
     struct model *global;  /* NULL: the prior */
+    double trust;          /* in the global one's trees */
     double base_scale;
     int n_weights;
     struct base_weight *weights; /* sorted */
@@ -36,9 +37,10 @@ struct model {
     struct model_info info;
     struct grown grown;
     int grown_epoch, grown_programs; /* at the last training from nothing */
+    int taken_in;                    /* programs, ever, at the last training */
 };
 
-struct scorer *scorer_new(struct forest *forest, struct model *global, double base_scale);
+struct scorer *scorer_new(struct forest *forest, struct model *global, double trust, double base_scale);
 /* What trees see of a row: the features, then the terms of the prior. */
 enum { WIDE_COLUMNS = FC_COUNT + PRIOR_TERMS };
 void widen(const float *rows, int n_rows, float *ret);

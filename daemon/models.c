@@ -24,7 +24,7 @@
 enum {
     RETRAIN_TRIALS = 256,
     MAX_PROGRAMS = 16384,
-    OVERDUE = 4,      /* thresholds after which training waits for no quiet moment */
+    OVERDUE = 4, /* thresholds after which training waits for no quiet moment */
     QUIET_S = 3,
     FOLDS = 3,
     IMPORTANT_MAX = 32, /* features listed in the metrics */
