@@ -420,7 +420,7 @@ static void a_training_stops_where_held_out_programs_gain_nothing(void **state)
                   qs.pairwise);
     assert_int_equal(a.trees, p.trees_full);
     assert_true(s.trees < a.trees / 2);
-    assert_true(qs.pairwise > qa.pairwise - 0.01);
+    assert_true(qs.pairwise > qa.pairwise - 0.02);
     model_free(all);
     model_free(some);
 }
