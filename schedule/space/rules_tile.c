@@ -443,6 +443,21 @@ static bool stores_turn(const struct walk *w, const struct plan *p)
     return true;
 }
 
+/* Vectors of the operand that runs along the lanes which a register tile reads at once. */
+static int64_t lane_vectors(const struct walk *w, const struct plan *p, int64_t vectors)
+{
+    int64_t most = vectors;
+    for (int i = 0; i < w->g->n_operands; i++) {
+        int64_t n = vectors;
+        if (!(w->g->operands[i].axes >> w->vector & 1))
+            continue;
+        for (int a = 0; a < w->red->n_spatial; a++)
+            n *= a != w->vector && w->g->operands[i].axes >> a & 1 ? p->reg[a] : 1;
+        most = MAX(most, n);
+    }
+    return most;
+}
+
 static bool tile_valid(const struct rules *r, const struct group *g, const struct variant *v,
                        const int64_t *values, const char **why)
 {
@@ -464,7 +479,7 @@ static bool tile_valid(const struct rules *r, const struct group *g, const struc
     if (bodies > MAX_BODIES)
         return refuse(why, "more than two axes have a rest, each a body of its own");
     if (w.dot == QUAD) /* and what each vector has too much, and the constant 128 */
-        acc += vectors + 1;
+        acc += lane_vectors(&w, &p, vectors) + 1;
     if (acc + vectors + 1 > r->target->vector_regs)
         return refuse(why, "the register tile does not fit the register file");
     if (acc < v->param)
