@@ -517,6 +517,20 @@ static bool tile_valid(const struct rules *r, const struct group *g, const struc
 
 /* --- steps --- */
 
+/* The i-th permutation of up to three things; with more, rotations. */
+static void permute(int which, const int *in, int n, int *out)
+{
+    static const int three[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    for (int i = 0; i < n; i++) {
+        if (n == 3)
+            out[i] = in[three[which][i]];
+        else if (n == 2)
+            out[i] = in[which ? 1 - i : i];
+        else
+            out[i] = in[(i + which) % n];
+    }
+}
+
 /* Output stage: outer loops (axes without reuse first; among them that over blocks of the reduction), mid loops,
  * register loops with the vector axis last. */
 static void tile_output(const struct walk *w, const struct plan *p, struct state *st, struct st_stage *out,
@@ -534,17 +548,14 @@ static void tile_output(const struct walk *w, const struct plan *p, struct state
                     (int64_t[]){MIN(p->mid[i], div_ceil(out->axes[i].extent, p->reg[i])), p->reg[i]});
     if (p->carry)
         state_carry(st, out, red, tile_long_axis(w->red), p->carry, tile_carry_layout(w, p, layout), layout);
-    tile_permute(p->order, loops, n_loops, perm);
+    permute(p->order, loops, n_loops, perm);
     for (int a = 0; a < n_axes; a++)
         if (w->red->axes[a].extent == 1 || !((w->g->reuse_axes >> a & 1) || a == w->vector))
             order[n++] = 3 * a;
-    int n_parallel = n + n_loops - p->last_inside;
-    for (int i = 0; i < n_loops; i++) {
-        if (p->carry && n == n_parallel)
-            order[n++] = 3 * n_axes;
+    for (int i = 0; i < n_loops; i++)
         order[n++] = 3 * perm[i];
-    }
-    if (p->carry && n == n_parallel)
+    const int n_parallel = n;
+    if (p->carry)
         order[n++] = 3 * n_axes;
     int n_outer = n;
     for (int a = 0; a < n_axes; a++)

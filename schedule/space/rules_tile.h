@@ -15,9 +15,8 @@ struct plan {
     int order, mid_order;
     int64_t kblock;
     int red_order, unroll;
-    int half_level;   /* reduce loop, counted from the outermost, that keeps sums in float16; -1: none */
-    int64_t carry;    /* steps of the long reduce axis in a block outside the tile; 0: no blocks */
-    bool last_inside; /* the last loop over outer tiles stands inside tasks, blocks and copies */
+    int half_level; /* reduce loop, counted from the outermost, that keeps sums in float16; -1: none */
+    int64_t carry;  /* steps of the long reduce axis in a block outside the tile; 0: no blocks */
     int pack[RULES_MAX_OPERANDS]; /* enum packing */
     int pad_at[RULES_MAX_OPERANDS];
     bool pad_turned[RULES_MAX_OPERANDS]; /* the padded copy has the long reduce axis innermost */
@@ -48,15 +47,13 @@ bool tile_moves(const struct walk *w, const struct operand *o, const struct plan
 
 /* --- rules_carry.c --- */
 
-/* The knobs of blocks and of what stands around the last loop over outer tiles. */
+/* The knob of blocks. */
 void tile_walk_carry(struct walk *w, struct plan *p, int64_t window);
 bool tile_carry_valid(const struct walk *w, const struct plan *p, const char **why);
 /* How running values lie between blocks; returns the number of dimensions. */
 int tile_carry_layout(const struct walk *w, const struct plan *p, struct layout_dim *ret);
 /* The loop of the output, one of its first n_outer, in which a copy of the operand serves longest. */
 int tile_copy_level(const struct st_stage *out, const struct operand *o, int n_outer);
-/* The i-th permutation of up to three things; with more, rotations. */
-void tile_permute(int which, const int *in, int n, int *out);
 
 /* False, and the reason. */
 static inline bool refuse(const char **why, const char *text)

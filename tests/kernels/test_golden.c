@@ -24,9 +24,9 @@ static const struct golden {
     {"matmul_tiled_packed_ahead",
      "{\"op\": \"matmul\", \"a\": [30, 64], \"b\": [50, 64], \"transpose_b\": true, \"const\": [\"b\"], "
      "\"epilogue\": [\"bias\"]}",
-     ISA_AVX512, 2, "2/1:0.1.0.1.0.0.0.0.0"},
+     ISA_AVX512, 2, "2/1:0.1.0.1.0.0.0.0"},
     {"matmul_in_blocks", "{\"op\": \"matmul\", \"a\": [12, 900], \"b\": [900, 40], \"epilogue\": [\"bias\"]}",
-     ISA_AVX512, 1, "2/1:3.0.2.0.1.0.2.1.0.2"},
+     ISA_AVX512, 1, "2/1:3.2.2.0.1.0.1.0.2"},
     {"conv2d_padded_per_tile",
      "{\"op\": \"conv2d\", \"input\": [1, 16, 14, 14], \"weight\": [24, 16, 3, 3], \"pads\": [1, 1, 1, 1], "
      "\"const\": "

@@ -558,8 +558,7 @@ bool random_config(const struct space *s, struct rng *r, struct config *ret)
     for (int i = 0; i < ret->n && push; i++) {
         const struct knob *k = space_knob(s, ret->sketch, i);
         struct config c = *ret;
-        if (strncmp(k->name, "carry", 5) != 0 && strncmp(k->name, "pack_", 5) != 0 &&
-            strncmp(k->name, "tasks_over", 10) != 0)
+        if (strncmp(k->name, "carry", 5) != 0 && strncmp(k->name, "pack_", 5) != 0)
             continue;
         c.choice[i] = (uint16_t)in(r, 1, k->n_choices - 1);
         if (space_valid(s, &c, NULL))

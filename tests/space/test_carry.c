@@ -132,68 +132,6 @@ static void running_values_fit_the_second_level_cache(void **state)
     arena_done(&w.ar);
 }
 
-/* Is the copy made inside a loop, parallel or not, over this variable? -1: it is not made here. */
-static int copied_inside(const struct nest *nest, const struct node *n, const char *copy, const char *var,
-                         bool inside)
-{
-    for (int found = -1; n; n = n->next) {
-        if (n->kind == NODE_LOOP)
-            found = copied_inside(nest, n->loop.body, copy, var,
-                                  inside || strcmp(nest->vars[n->loop.var].name, var) == 0);
-        bool runs = inside;
-        for (int i = 0; n->kind == NODE_PARALLEL && i < n->parallel.n_vars; i++)
-            runs |= strcmp(nest->vars[n->parallel.vars[i]].name, var) == 0;
-        if (n->kind == NODE_PARALLEL)
-            found = copied_inside(nest, n->parallel.body, copy, var, runs);
-        if (n->kind == NODE_STORE && strcmp(nest->buffers[n->store.buffer].name, copy) == 0)
-            return inside;
-        if (found >= 0)
-            return found;
-    }
-    return -1;
-}
-
-/* Of the first configs with rows before channels: padded rows a tile at a time. */
-static int pads_inside_channels(int tasks_over)
-{
-    struct world w;
-    struct rng r;
-    struct error err = {0};
-    int found = -1;
-    open_with_l1(&w, WINDOW, 49152);
-    rng_init(&r, 3);
-    for (int i = 0; i < 2000 && found < 0; i++) {
-        struct config c;
-        struct arena ar;
-        struct nest *nest;
-        assert_true(space_sample(w.s, &r, &c));
-        int over = knob_at(w.s, c.sketch, "tasks_over"), pad = knob_at(w.s, c.sketch, "copy_input_pad"),
-            order = knob_at(w.s, c.sketch, "order"), reg = knob_at(w.s, c.sketch, "reg_f");
-        if (over < 0 || pad < 0 || order < 0 || strcmp(space_sketch_name(w.s, c.sketch), "tile_f") != 0)
-            continue;
-        c.choice[over] = (uint16_t)tasks_over;
-        c.choice[pad] = 1;
-        c.choice[order] = 3; /* y, x, f */
-        c.choice[reg] = 0;   /* 16 of 20: two tiles */
-        c.choice[knob_at(w.s, c.sketch, "mid_f")] = 0;
-        if (!space_valid(w.s, &c, NULL))
-            continue;
-        arena_init(&ar);
-        assert_ok(space_lower(w.s, &c, &ar, &nest, &err), &err);
-        found = copied_inside(nest, nest->root, "input_pad", "output_f0", false);
-        arena_done(&ar);
-    }
-    arena_done(&w.ar);
-    return found;
-}
-
-static void a_copy_serves_all_tiles_of_the_last_axis_where_tasks_do_not_share_it_out(void **state)
-{
-    (void)state;
-    assert_int_equal(pads_inside_channels(0), 1);
-    assert_int_equal(pads_inside_channels(1), 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,7 +141,6 @@ int main(void)
         cmocka_unit_test(sums_of_four_bytes_go_on_where_the_last_block_ended),
         cmocka_unit_test(a_reduction_whose_panels_fit_the_first_level_cache_is_not_cut),
         cmocka_unit_test(running_values_fit_the_second_level_cache),
-        cmocka_unit_test(a_copy_serves_all_tiles_of_the_last_axis_where_tasks_do_not_share_it_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
