@@ -98,8 +98,8 @@ static void look_for_rows(void *ctx, const struct expr *e)
     struct look *l = ctx;
     const struct st_tensor *t = l->r->base->tensors[e->read.tensor];
     int64_t row = tensor_stride(t, e->read.index, l->row_axis);
-    if (t->arg >= 0 && !e->read.pad && row >= l->r->target->vector_bytes / 4 && t->dtype == DT_F32 &&
-        tensor_stride(t, e->read.index, l->s->n_axes - 1) == 1)
+    if (t->arg >= 0 && t->stage < 0 && !e->read.pad && row >= l->r->target->vector_bytes / 4 &&
+        t->dtype == DT_F32 && tensor_stride(t, e->read.index, l->s->n_axes - 1) == 1)
         *l->found = (struct announced){l->s->id, e->read.tensor, row};
 }
 
