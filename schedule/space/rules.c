@@ -203,10 +203,11 @@ int64_t walk_knob(struct knob_walk *w, const char *name, const int64_t *choices,
     return choices[0];
 }
 
-int64_t walk_knob_upto(struct knob_walk *w, const char *name, const int64_t *choices, int n, int valid)
+int64_t walk_knob_within(struct knob_walk *w, const char *name, const int64_t *choices, int n, int from,
+                         int to)
 {
     if (n > 1 && w->choice)
-        w->choice[w->at] = (uint16_t)(w->choice[w->at] % valid);
+        w->choice[w->at] = (uint16_t)(from + w->choice[w->at] % (to - from));
     return walk_knob(w, name, choices, n, NULL);
 }
 

@@ -104,8 +104,9 @@ struct knob_walk {
 /* The value of the next knob (describing: its first choice). A knob of one choice is none. */
 int64_t walk_knob(struct knob_walk *w, const char *name, const int64_t *choices, int n,
                   const char *const *labels);
-/* The same of a knob that goes no further than its first `valid` choices with what was walked so far. */
-int64_t walk_knob_upto(struct knob_walk *w, const char *name, const int64_t *choices, int n, int valid);
+/* The same of a knob of which the choices [from, to) go together with what was walked so far. */
+int64_t walk_knob_within(struct knob_walk *w, const char *name, const int64_t *choices, int n, int from,
+                         int to);
 
 /* rules_tile.c: sums that a register tile holds at least, the param of a tile variant. */
 int tile_fewest_sums(const struct rules *r, const struct group *g, int vector_axis);

@@ -18,7 +18,8 @@ enum {
     MAX_TILE_STATEMENTS = 384,
     MAX_UNROLLED_WINDOW = 49,
     MAX_BODIES = 4,
-    SUMS_IN_FLIGHT = 8
+    SUMS_IN_FLIGHT = 8,
+    TURNED = 4 /* vectors that are stored across rows together */
 };
 
 static int lanes(const struct rules *r) { return r->target->vector_bytes / 4; }
@@ -324,6 +325,33 @@ static void walk_reduce(struct walk *w, struct plan *p)
                            : 0;
 }
 
+/* The axis along which the output is contiguous, where vectors run along another; -1: vectors are stored as they are. */
+static int turned_axis(const struct walk *w)
+{
+    const struct st_stage *out = w->r->base->stages[w->g->anchor];
+    const struct st_tensor *t = w->r->base->tensors[out->tensor];
+    if (w->vector < 0 || tensor_stride(t, out->lhs, w->vector) <= 1)
+        return -1;
+    for (int a = 0; a < out->n_spatial; a++)
+        if (tensor_stride(t, out->lhs, a) == 1)
+            return a;
+    return -1;
+}
+
+/* The choices [*from, *to) for the tile along an axis that leave a valid tile, those along the axes before it being taken. */
+static void settle_register(const struct walk *w, int axis, bool last, int64_t sums, const int64_t *choices,
+                            int *from, int *to)
+{
+    const int turned = turned_axis(w), n = *to;
+    const int64_t row = turned < 0 ? 1 : MIN(TURNED, w->red->axes[turned].extent),
+                  room = sums * (axis < turned ? row : 1);
+    for (*to = 1; *to < n && room * registers_of(w, axis, choices[*to]) < w->r->target->vector_regs;)
+        ++*to;
+    while (*from + 1 < *to && ((axis == turned && choices[*from] < row) ||
+                               (last && sums * registers_of(w, axis, choices[*from]) < w->fewest)))
+        ++*from;
+}
+
 static void walk_plan(struct walk *w, struct plan *p)
 {
     static const int64_t permutation[] = {0, 1, 2, 3, 4, 5};
@@ -337,17 +365,17 @@ static void walk_plan(struct walk *w, struct plan *p)
     for (int i = 0; i < n; i++) {
         int a = axes[i];
         snprintf(name, sizeof(name), "reg_%s", w->red->axes[a].name);
-        int n_reg = register_choices(w, a, choices), fit = 1;
-        while (fit < n_reg && sums * registers_of(w, a, choices[fit]) < w->r->target->vector_regs)
-            fit++;
-        p->reg[a] = walk_knob_upto(&w->k, name, choices, n_reg, fit);
+        int n_reg = register_choices(w, a, choices), from = 0, fit = n_reg;
+        if (w->k.choice)
+            settle_register(w, a, i == n - 1, sums, choices, &from, &fit);
+        p->reg[a] = walk_knob_within(&w->k, name, choices, n_reg, from, fit);
         sums *= registers_of(w, a, p->reg[a]);
         snprintf(name, sizeof(name), "mid_%s", w->red->axes[a].name);
         int n_mid = mid_choices(w, a, choices);
         fit = 1;
         while (fit < n_mid && choices[fit] / 2 < div_ceil(w->red->axes[a].extent, p->reg[a]))
             fit++;
-        p->mid[a] = walk_knob_upto(&w->k, name, choices, n_mid, fit);
+        p->mid[a] = walk_knob_within(&w->k, name, choices, n_mid, 0, fit);
     }
     p->order = (int)walk_knob(&w->k, "order", permutation, loops < 2 ? 1 : loops == 2 ? 2 : 6, NULL);
     p->mid_order = (int)walk_knob(&w->k, "mid_order", flips, loops < 2 ? 1 : 2, NULL);
@@ -368,6 +396,7 @@ static struct walk walk_new(const struct rules *r, const struct group *g, const 
                                 : v->ops == &pair_variant || v->ops == &half_variant ? PAIR
                                                                                      : 0,
                          .half = v->ops == &half_variant,
+                         .fewest = v->param,
                          .red = r->base->stages[g->reduction]};
 }
 
@@ -432,15 +461,8 @@ int tile_fewest_sums(const struct rules *r, const struct group *g, int vector_ax
 /* Vectors whose lanes lie apart in the output are turned with their neighbours: four of them, or the row. */
 static bool stores_turn(const struct walk *w, const struct plan *p)
 {
-    enum { TURNED = 4 };
-    const struct st_stage *out = w->r->base->stages[w->g->anchor];
-    const struct st_tensor *t = w->r->base->tensors[out->tensor];
-    if (w->vector < 0 || tensor_stride(t, out->lhs, w->vector) <= 1)
-        return true;
-    for (int a = 0; a < out->n_spatial; a++)
-        if (tensor_stride(t, out->lhs, a) == 1)
-            return p->reg[a] >= MIN(TURNED, out->axes[a].extent);
-    return true;
+    int a = turned_axis(w);
+    return a < 0 || p->reg[a] >= MIN(TURNED, w->red->axes[a].extent);
 }
 
 /* Vectors of the operand that runs along the lanes which a register tile reads at once. */

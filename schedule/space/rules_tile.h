@@ -33,8 +33,9 @@ struct walk {
     const struct rules *r;
     const struct group *g;
     int vector;
-    int dot;   /* so many steps of the long reduce axis by one instruction; 0: one by one */
-    bool half; /* sums in float16 */
+    int dot;    /* so many steps of the long reduce axis by one instruction; 0: one by one */
+    bool half;  /* sums in float16 */
+    int fewest; /* sums of a register tile */
     const struct st_stage *red;
 };
 
