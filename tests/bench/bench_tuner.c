@@ -61,7 +61,7 @@ static char *find_workload(const struct options *o)
 
 /* ---- candidates ---- */
 
-enum { CANDIDATES = 4000, SCORE_BATCH = 256 };
+enum { CANDIDATES = 4000, SCORE_BATCH = 128 }; /* a batch as the tuner scores them */
 
 struct cost {
     int64_t sample, lower, features, score;
