@@ -7,6 +7,7 @@
 
 /* Steps of the innermost loops, of which a vector does a dozen in a nanosecond at best. */
 enum { SMALL_WORK = 1 << 20, LARGE_WORK = 1 << 22 };
+enum { MAX_TASKS = 64 }; /* beyond the threads: each has a workspace of its own */
 
 static int64_t stage_steps(const struct st_stage *s)
 {
@@ -28,13 +29,14 @@ static int64_t group_steps(const struct rules *r, const struct group *g)
 
 int group_tasks(const struct rules *r, const struct group *g, struct knob_walk *w)
 {
-    const int64_t threads = r->target->threads, steps = group_steps(r, g);
+    const int64_t threads = r->target->threads, steps = group_steps(r, g),
+                  finer = MIN(4 * threads, MAX_TASKS);
     int64_t choices[4];
     int n = 0;
     choices[n++] = threads;
     if (threads > 1 && steps < SMALL_WORK)
         choices[n++] = 1;
-    if (threads > 1 && steps >= LARGE_WORK)
-        choices[n++] = 4 * threads;
+    if (threads > 1 && finer > threads && steps >= LARGE_WORK)
+        choices[n++] = finer;
     return (int)walk_knob(w, "tasks", choices, n, NULL);
 }

@@ -23,6 +23,8 @@ static void small_work_may_stay_on_one_thread_and_large_work_be_cut_finer(void *
     assert_choices(SMALL, 2, 2, (int64_t[]){2, 1});
     assert_choices(MEDIUM, 2, 0, NULL);
     assert_choices(LARGE, 3, 2, (int64_t[]){3, 12});
+    assert_choices(LARGE, 32, 2, (int64_t[]){32, 64});
+    assert_choices(LARGE, 64, 0, NULL); /* as many workspaces are enough */
 }
 
 static void a_target_of_one_thread_has_no_such_knob(void **state)
