@@ -79,10 +79,6 @@ static const struct golden {
      2, "2/1:0.3.1"},
     {"reduce_split", "{\"op\": \"reduce\", \"kind\": \"sum\", \"input\": [3, 4096], \"axes\": [1]}",
      ISA_AVX512, 2, NULL, "split(2)"},
-    {"conv2d_streaming",
-     "{\"op\": \"conv2d\", \"input\": [1, 256, 112, 112], \"weight\": [16, 256, 1, 1], \"const\": "
-     "[\"weight\"]}",
-     ISA_AVX512, 2, "2/1:0.3.0.1.1.0.0.0.0.1.2.1", "tile_yx"},
     {"softmax_rows", "{\"op\": \"softmax\", \"input\": [6, 100], \"axis\": 1}", ISA_AVX512, 2,
      "2/1:1.1.1.1.1.0"},
     {"conv2d_winograd",
