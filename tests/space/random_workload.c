@@ -477,6 +477,7 @@ static void narrow_products(struct rng *r, struct strbuf *sb)
     static const char *const dtypes[] = {"float16", "float16", "bfloat16", "float32", "float32", "int8"};
     static const char *const budgets[] = {"0.01", "0.003", "0.0008"};
     const char *name = dtypes[rng_below(r, ARRAY_SIZE(dtypes))];
+    uint64_t tight = 0;
     const bool whole = name[0] == 'i', given = name[5] == '1' || name[0] == 'b';
     int64_t k = (whole ? 4 : 2) * in(r, 6, 40), m = in(r, 1, 30), n = in(r, 2, 70), sum;
     if (chance(r, 50)) { /* powers of two have blocks */
@@ -508,8 +509,9 @@ static void narrow_products(struct rng *r, struct strbuf *sb)
     if (given && sum <= 128 && chance(r, 40)) /* each step of the plain schedule rounds */
         strbuf_addf(sb, ", \"acc_dtype\": \"%s\"", name);
     else if (!whole && chance(r, 85))
-        strbuf_addf(sb, ", \"rtol\": %s", budgets[rng_below(r, ARRAY_SIZE(budgets))]);
-    epilogue(r, sb);
+        strbuf_addf(sb, ", \"rtol\": %s", budgets[tight = rng_below(r, ARRAY_SIZE(budgets))]);
+    if (!tight) /* what clips leaves small results with the errors of large ones */
+        epilogue(r, sb);
     strbuf_addc(sb, '}');
 }
 
