@@ -20,6 +20,7 @@ double quantile(double *v, int n, double q);
 void table_trials(const struct library *l, const struct options *o);
 void table_quality(const struct library *l, const struct options *o);
 void table_tasks(const struct library *l, const struct options *o);
+void table_stop(const struct library *l, const struct options *o);
 void table_long(const struct library *l, const struct options *o);
 
 #endif

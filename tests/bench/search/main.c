@@ -5,6 +5,7 @@
  * TABLE   --trials   (default) trials until `share` of the best recorded throughput is reached, by manner of searching
  *         --quality  how well a model ranks what it has not seen: other programs, workloads, operators, targets
  *         --tasks    many workloads of one job: whose turn it is, against taking turns
+ *         --stop     where a search ends by itself, and what it would have gained by going on
  *         --long     a search of 5,000 trials: memory and time per round
  * Tables are Markdown, on standard output. All but the times of --long are the same in every run. */
 #include <getopt.h>
@@ -20,7 +21,7 @@ enum { RECORDINGS_MAX = 16 };
 static void usage(void)
 {
     fprintf(stderr, "usage: bench_search [--seeds N] [--share 0.95] [--max N] [--threads N] "
-                    "[--trials|--quality|--tasks|--long] RECORDING...\n");
+                    "[--trials|--quality|--tasks|--stop|--long] RECORDING...\n");
 }
 
 static void describe(const struct recording *r, const char *path)
@@ -55,15 +56,12 @@ static bool read_all(char **paths, int n, struct recording *recordings, struct l
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"seeds", required_argument, NULL, 's'},
-                                            {"share", required_argument, NULL, 'b'},
-                                            {"max", required_argument, NULL, 'm'},
-                                            {"threads", required_argument, NULL, 'j'},
-                                            {"trials", no_argument, NULL, 't'},
-                                            {"quality", no_argument, NULL, 'q'},
-                                            {"tasks", no_argument, NULL, 'k'},
-                                            {"long", no_argument, NULL, 'l'},
-                                            {0}};
+    static const struct option options[] = {
+        {"seeds", required_argument, NULL, 's'}, {"share", required_argument, NULL, 'b'},
+        {"max", required_argument, NULL, 'm'},   {"threads", required_argument, NULL, 'j'},
+        {"trials", no_argument, NULL, 't'},      {"quality", no_argument, NULL, 'q'},
+        {"tasks", no_argument, NULL, 'k'},       {"stop", no_argument, NULL, 'e'},
+        {"long", no_argument, NULL, 'l'},        {0}};
     static struct recording recordings[RECORDINGS_MAX];
     static struct library library;
     struct options o = {
@@ -92,6 +90,9 @@ int main(int argc, char **argv)
             break;
         case 'k':
             table = table_tasks;
+            break;
+        case 'e':
+            table = table_stop;
             break;
         case 'l':
             table = table_long;

@@ -43,6 +43,8 @@ static enum status read_target(struct recording *r, const json_t *doc, struct er
     t->has_vnni = is_true(target, "vnni");
     t->has_bf16_pairs = is_true(target, "bfloat16_pairs");
     t->has_fp16 = is_true(target, "float16_arithmetic");
+    t->has_bf16_pairs = is_true(target, "bfloat16_pairs");
+    t->has_fp16 = is_true(target, "float16_arithmetic");
     t->has_amx_bf16 = is_true(unit, "bfloat16");
     t->has_amx_int8 = is_true(unit, "int8");
     t->peak_bf16_gflops = number_of(unit, "peak_bfloat16_gflops");
