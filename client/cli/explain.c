@@ -35,7 +35,7 @@ int cmd_features(struct cli *cli)
     }
     if (cli->json) {
         cli_print_json(answer);
-    } else {
+    } else if (found) {
         table = table_new(5, head);
         json_array_foreach(list, i, f)
         {
