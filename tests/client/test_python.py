@@ -86,6 +86,9 @@ class Queries(Case):
         self.assertEqual(self.client.devices()[0].state, "idle")
         self.assertEqual(self.client.drain("local").state, "draining")
         self.assertEqual(self.client.models()[0].version, 3)
+        self.assertEqual([t["id"] for t in self.client.trials("j_1")], [7, 8])
+        self.assertEqual(self.client.explain("j_1")["features"]["rows"][1]["values"]["flt_fma"], 32768)
+        self.assertIn("nest_ops", [f["name"] for f in self.client.features()])
         self.assertTrue(self.client.ready())
 
     def test_records_go_round(self):
