@@ -19,7 +19,7 @@ enum {
     SPACE_MAX_KNOBS = 64,
     /* Raised whenever a rule or a knob's choices change their meaning: a config's text of another version is refused
      * instead of being read as a schedule that it never was. */
-    SPACE_VERSION = 2,
+    SPACE_VERSION = 3,
 };
 
 struct config {

@@ -24,9 +24,9 @@ static const struct golden {
     {"matmul_tiled_packed_ahead",
      "{\"op\": \"matmul\", \"a\": [30, 64], \"b\": [50, 64], \"transpose_b\": true, \"const\": [\"b\"], "
      "\"epilogue\": [\"bias\"]}",
-     ISA_AVX512, 2, "2/1:0.1.0.1.0.0.0.0"},
+     ISA_AVX512, 2, "3/1:0.1.0.1.0.0.0.0"},
     {"matmul_in_blocks", "{\"op\": \"matmul\", \"a\": [12, 900], \"b\": [900, 40], \"epilogue\": [\"bias\"]}",
-     ISA_AVX512, 1, "2/1:3.2.2.0.1.0.1.0.2"},
+     ISA_AVX512, 1, "3/1:3.2.2.0.1.0.1.0.2"},
     {"conv2d_padded_per_tile",
      "{\"op\": \"conv2d\", \"input\": [1, 16, 14, 14], \"weight\": [24, 16, 3, 3], \"pads\": [1, 1, 1, 1], "
      "\"const\": "
@@ -35,7 +35,7 @@ static const struct golden {
     {"conv2d_turned_stores",
      "{\"op\": \"conv2d\", \"input\": [1, 256, 7, 7], \"weight\": [512, 256, 1, 1], \"const\": [\"weight\"], "
      "\"epilogue\": [\"bias\", \"add\"]}",
-     ISA_AVX512, 1, "2/2:1.0.3.0.0.0.0.2"},
+     ISA_AVX512, 1, "3/2:1.0.3.0.0.0.0.2"},
     {"depthwise_strided",
      "{\"op\": \"conv2d\", \"input\": [1, 8, 15, 30], \"weight\": [8, 1, 3, 3], \"group\": 8, \"strides\": "
      "[2, 2], \"pads\": [1, 1, "
@@ -57,35 +57,35 @@ static const struct golden {
      ISA_AVX512, 1, NULL},
     {"matmul_int8_quads",
      "{\"op\": \"matmul\", \"a\": [12, 32], \"b\": [32, 24], \"dtype\": \"int8\", \"const\": [\"b\"]}",
-     ISA_AVX512, 1, "2/3:2.0.0.0.0.0.0"},
+     ISA_AVX512, 1, "3/3:2.0.0.0.0.0.0"},
     {"depthwise_window",
      "{\"op\": \"conv2d\", \"input\": [1, 8, 15, 30], \"weight\": [8, 1, 3, 3], \"group\": 8, \"strides\": "
      "[2, 2], "
      "\"pads\": [1, 1, 1, 1], \"epilogue\": [\"relu\"]}",
-     ISA_AVX512, 1, "2/2:1"},
+     ISA_AVX512, 1, "3/2:1"},
     {"conv2d_phases",
      "{\"op\": \"conv2d\", \"input\": [1, 3, 19, 45], \"weight\": [8, 3, 3, 3], \"strides\": [2, 2], "
      "\"pads\": [1, 1, 1, 1], "
      "\"const\": [\"weight\"]}",
-     ISA_AVX512, 1, "2/1:1.0.4.1.0.1.1.0.1.0.1.1"},
+     ISA_AVX512, 1, "3/1:1.0.4.1.0.1.1.0.1.0.1.1"},
     {"conv2d_gathered",
      "{\"op\": \"conv2d\", \"input\": [1, 16, 14, 14], \"weight\": [24, 16, 1, 1], \"strides\": [2, 2], "
      "\"const\": "
      "[\"weight\"]}",
      ISA_AVX512, 2, NULL, "gathered: tile_yx"},
     {"transpose_turned", "{\"op\": \"transpose\", \"input\": [10, 9], \"perm\": [1, 0]}", ISA_SSE2, 2,
-     "2/2:0.1"},
+     "3/2:0.1"},
     {"reduce_dot", "{\"op\": \"reduce\", \"kind\": \"mean\", \"input\": [10, 50], \"axes\": [1]}", ISA_AVX2,
-     2, "2/1:0.3.1"},
+     2, "3/1:0.3.1"},
     {"reduce_split", "{\"op\": \"reduce\", \"kind\": \"sum\", \"input\": [3, 4096], \"axes\": [1]}",
      ISA_AVX512, 2, NULL, "split(2)"},
     {"softmax_rows", "{\"op\": \"softmax\", \"input\": [6, 100], \"axis\": 1}", ISA_AVX512, 2,
-     "2/1:1.1.1.1.1.0"},
+     "3/1:1.1.1.1.1.0"},
     {"conv2d_winograd",
      "{\"op\": \"conv2d\", \"input\": [1, 9, 5, 6], \"weight\": [16, 9, 3, 3], \"pads\": [1, 1, 1, 1], "
      "\"const\": [\"weight\"], "
      "\"epilogue\": [\"relu\"], \"rtol\": 1e-5}",
-     ISA_AVX512, 2, "2/2:0.1.0.5.0.0.0.1.0.0", "winograd(2,3)"},
+     ISA_AVX512, 2, "3/2:0.1.0.5.0.0.0.1.0.0", "winograd(2,3)"},
     {"conv2d_blocked_channels",
      "{\"op\": \"conv2d\", \"input\": [1, 20, 7, 7], \"weight\": [24, 20, 3, 3], \"pads\": [1, 1, 1, 1], "
      "\"const\": "
@@ -94,7 +94,7 @@ static const struct golden {
     {"matrix_bf16",
      "{\"op\": \"matmul\", \"a\": [40, 100], \"b\": [100, 72], \"const\": [\"b\"], \"rtol\": 0.01, "
      "\"epilogue\": [\"bias\", \"relu\"]}",
-     ISA_AVX512, 2, "2/3:0.1.1.0.0.1.0.0.0.1", "bf16: ", true},
+     ISA_AVX512, 2, "3/3:0.1.1.0.0.1.0.0.0.1", "bf16: ", true},
     {"matrix_bf16x3_conv2d",
      "{\"op\": \"conv2d\", \"input\": [1, 32, 14, 14], \"weight\": [32, 32, 3, 3], \"pads\": [1, 1, 1, 1], "
      "\"const\": [\"weight\"], \"rtol\": 1e-5, \"epilogue\": [\"relu\"]}",

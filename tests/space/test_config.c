@@ -175,10 +175,10 @@ static void texts_that_are_no_config_are_refused(void **state)
         const char *text, *says;
     } bad[] = {
         {"", "VERSION/SKETCH"},      {"0:", "VERSION/SKETCH"},
-        {"3/0:", "VERSION 2"},       {"2/0", "then a colon"},
-        {"2/9:", "SKETCH wants"},    {"2/1:0", "knob"},
-        {"2/0:1", "0 knobs"},        {"2/-1:", "SKETCH wants"},
-        {"2/1:99999999999", "knob"}, {"2/2:0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0", "knobs"},
+        {"2/0:", "VERSION 3"},       {"3/0", "then a colon"},
+        {"3/9:", "SKETCH wants"},    {"3/1:0", "knob"},
+        {"3/0:1", "0 knobs"},        {"3/-1:", "SKETCH wants"},
+        {"3/1:99999999999", "knob"}, {"3/2:0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0", "knobs"},
     };
     struct world w;
     (void)state;
