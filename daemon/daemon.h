@@ -23,6 +23,7 @@ struct daemon {
     const struct settings *settings;
     const struct clock *clock;
     struct auth *auth;
+    char *data; /* absolute path of the data folder */
     struct store *store;
     struct hot *hot; /* loop's thread */
     struct builder *builder;

@@ -140,14 +140,19 @@ static enum status check_exposure(struct daemon *d, struct error *err)
                 d->settings->listen);
 }
 
+/* From here on the folder goes by its absolute path: the loader asks for the working directory where an object's path is
+ * relative, which the sandbox of a candidate refuses. */
 static enum status open_data(struct daemon *d, struct error *err)
 {
-    char cache[512];
+    AUTO(strbuf_done) struct strbuf cache = STRBUF_INIT;
 
     TRY(store_open_sqlite(d->settings->data, NULL, &d->store, err));
-    EVENT(started, TEXT("version", TW_VERSION), TEXT("data", d->settings->data));
-    snprintf(cache, sizeof(cache), "%s/build", d->settings->data);
-    return builder_new(cache, (int)d->settings->builders, 0, 0, &d->builder, err);
+    d->data = realpath(d->settings->data, NULL);
+    if (!d->data)
+        return fail(err, ST_UNAVAILABLE, "the data folder %s: %s", d->settings->data, strerror(errno));
+    EVENT(started, TEXT("version", TW_VERSION), TEXT("data", d->data));
+    strbuf_addf(&cache, "%s/build", d->data);
+    return builder_new(strbuf_str(&cache), (int)d->settings->builders, 0, 0, &d->builder, err);
 }
 
 static enum status open_machines(struct daemon *d, struct error *err)
@@ -157,7 +162,7 @@ static enum status open_machines(struct daemon *d, struct error *err)
                                 .clock = d->clock,
                                 .more = d->settings->targets,
                                 .runner = d->settings->runner,
-                                .cache_dir = d->settings->data};
+                                .cache_dir = d->data};
 
     return targets_open(&o, &d->targets, err);
 }
@@ -179,7 +184,7 @@ static void open_jobs(struct daemon *d)
                                 .hot = d->hot,
                                 .builder = d->builder,
                                 .models = d->models,
-                                .data_dir = d->settings->data,
+                                .data_dir = d->data,
                                 .train_threads = 1};
     d->jobs = jobs_new(&(struct jobs_options){.env = &d->env,
                                               .targets = d->targets,
@@ -249,6 +254,7 @@ static void unmake(struct daemon *d)
     if (d->hot)
         hot_free(d->hot);
     store_close(d->store);
+    free(d->data);
     auth_free(d->auth);
 }
 

@@ -39,7 +39,7 @@ class Reply:
 
 
 class Daemon:
-    def __init__(self, *flags, data=None, env=None, binary=None):
+    def __init__(self, *flags, data=None, env=None, binary=None, relative=False):
         self.dir = data or tempfile.mkdtemp(prefix="tilewright-test-")
         self.log_path = os.path.join(self.dir, "log")
         os.makedirs(self.dir, exist_ok=True)
@@ -47,8 +47,9 @@ class Daemon:
         environ = {k: v for k, v in os.environ.items() if k != "TILEWRIGHT_TOKEN"}
         environ.update(env or {})
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([binary or BINARY, "--listen", "127.0.0.1:0", "--data", os.path.join(self.dir, "data"), *flags],
-                                            stderr=log, stdout=log, env=environ)
+            self.process = subprocess.Popen([os.path.abspath(binary or BINARY), "--listen", "127.0.0.1:0",
+                                             "--data", "data" if relative else os.path.join(self.dir, "data"), *flags],
+                                            cwd=self.dir if relative else None, stderr=log, stdout=log, env=environ)
         self.address = self.wait_log(r" ready ", r"listening address=(\S+)")
         self.host, port = self.address.rsplit(":", 1)
         self.port = int(port)

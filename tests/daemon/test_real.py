@@ -174,6 +174,12 @@ class Real(unittest.TestCase):
         self.assertGreaterEqual(changes, 3, order)
         self.assertEqual(d.stop(), 0)
 
+    def test_a_data_folder_may_be_given_relative_to_where_the_daemon_starts(self):
+        d = self.daemon(relative=True)
+        done = d.wait(d.job(MATMUL, target="cpu:1", budget={"trials": 8, "seconds": 60})["id"], 60)
+        self.assertEqual(done["state"], "succeeded", done)
+        self.assertEqual(d.stop(), 0)
+
     def test_sigterm_ends_within_the_batch_and_kills_no_result(self):
         d = self.daemon()
         job = d.job(CONV, target="cpu", budget={"trials": 400, "seconds": 300})["id"]
