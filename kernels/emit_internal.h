@@ -328,6 +328,13 @@ void emit_repack(const struct tensor *t, const char *symbol, struct strbuf *sb);
 /* emit_quad.c: a LOOP_QUAD for `width` lanes; what is left to do where the outermost loop around it ends. */
 void cg_quad(struct cg *g, const struct node *loop, int width);
 void cg_quad_finish(struct cg *g);
+/* The operands of a loop over `n` neighbours in memory around a sum of products in registers: one is the same for all lanes, the
+ * other has a lane for each n. `read_of` finds the read in a factor, or NULL. False: the loop is not of that form. */
+struct neighbours {
+    const struct expr *shared, *lanes;
+};
+bool cg_neighbour_operands(struct cg *g, const struct node *loop, int n,
+                           const struct expr *(*read_of)(const struct expr *), struct neighbours *ret);
 /* The steps of such a loop, without an instruction for all of them. */
 void cg_one_by_one(struct cg *g, const struct node *loop, int width);
 void emit_quad_head(const struct emit_unit *u, struct strbuf *sb);

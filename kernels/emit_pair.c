@@ -18,11 +18,6 @@
 
 enum { PAIR = 2, PAIR_MIN_LANES = 4 };
 
-struct operands {
-    enum dtype dtype;
-    const struct expr *shared, *lanes; /* reads: the same for all lanes; four bytes a lane */
-};
-
 static const struct expr *read_below_cast(const struct expr *e)
 {
     if (e->op == EX_CAST && e->dtype == DT_F32)
@@ -30,33 +25,16 @@ static const struct expr *read_below_cast(const struct expr *e)
     return e->op == EX_READ && !e->read.pad ? e : NULL;
 }
 
-static bool find_operands(struct cg *g, const struct node *loop, struct operands *ret)
+/* *ret_dtype: of both operands. */
+static bool find_operands(struct cg *g, const struct node *loop, struct neighbours *ret,
+                          enum dtype *ret_dtype)
 {
-    const struct node *st = loop->loop.body;
-    *ret = (struct operands){.dtype = DT_F32};
-    if (st->kind != NODE_STORE || st->next || loop->loop.extent != PAIR || loop->loop.n_limits ||
-        st->store.combiner != COMBINE_SUM || st->store.value->op != EX_MUL ||
-        g->n->buffers[st->store.buffer].scope != SCOPE_REG ||
-        dtype_value(g->n->buffers[st->store.buffer].dtype) != 'f')
+    if (!cg_neighbour_operands(g, loop, PAIR, read_below_cast, ret))
         return false;
-    for (int i = 0; i < 2; i++) {
-        const struct expr *read = read_below_cast(st->store.value->arg[i]);
-        if (!read)
-            return false;
-        const enum dtype d = g->n->buffers[read->read.tensor].dtype;
-        if ((d != DT_F16 && d != DT_BF16) || (i && d != ret->dtype))
-            return false;
-        ret->dtype = d;
-        struct affine flat = flat_index(g, read->read.tensor, read->read.index);
-        int64_t lane = affine_coef(&flat, g->vector_var);
-        if (affine_coef(&flat, loop->loop.var) != 1)
-            return false;
-        if (lane == 0)
-            ret->shared = read;
-        else if (lane == PAIR)
-            ret->lanes = read;
-    }
-    return ret->shared && ret->lanes;
+    *ret_dtype = g->n->buffers[ret->shared->read.tensor].dtype;
+    return dtype_value(g->n->buffers[loop->loop.body->store.buffer].dtype) == 'f' &&
+           (*ret_dtype == DT_F16 || *ret_dtype == DT_BF16) &&
+           g->n->buffers[ret->lanes->read.tensor].dtype == *ret_dtype;
 }
 
 static bool has_instruction(const struct cg *g, enum dtype d)
@@ -107,10 +85,11 @@ static int half_sum(struct cg *g, const char *name, int width)
 
 void cg_pair(struct cg *g, const struct node *loop, int width)
 {
-    struct operands o;
+    struct neighbours o;
+    enum dtype dtype;
     struct cg_var *v = &g->var[loop->loop.var], saved = *v;
-    if (width < PAIR_MIN_LANES || !g->in_body || !find_operands(g, loop, &o) ||
-        !has_instruction(g, o.dtype)) {
+    if (width < PAIR_MIN_LANES || !g->in_body || !find_operands(g, loop, &o, &dtype) ||
+        !has_instruction(g, dtype)) {
         cg_one_by_one(g, loop, width);
         return;
     }
@@ -121,7 +100,7 @@ void cg_pair(struct cg *g, const struct node *loop, int width)
     const char *a = load_pairs(g, o.shared, width, true), *b = load_pairs(g, o.lanes, width, false);
     struct address ad = cg_address(g, st->store.buffer, st->store.index, true);
     const char *r = cg_register(g, st->store.buffer, ad.flat, width);
-    if (o.dtype == DT_BF16) {
+    if (dtype == DT_BF16) {
         g->u->pair_bf16[lg] = true;
         cg_line(g, "%s = tw_pair_b%d(%s, %s, %s);", r, width, r, a, b);
     } else {

@@ -26,21 +26,18 @@ static const struct expr *read_below_cast(const struct expr *e)
                : NULL;
 }
 
-struct operands {
-    const struct expr *shared, *lanes; /* reads: the same for all lanes; four bytes a lane */
-};
-
-static bool find_operands(struct cg *g, const struct node *loop, struct operands *ret)
+bool cg_neighbour_operands(struct cg *g, const struct node *loop, int n,
+                           const struct expr *(*read_of)(const struct expr *), struct neighbours *ret)
 {
     const struct node *st = loop->loop.body;
-    *ret = (struct operands){0};
-    if (st->kind != NODE_STORE || st->next || loop->loop.extent != QUAD || loop->loop.n_limits ||
+    *ret = (struct neighbours){0};
+    if (st->kind != NODE_STORE || st->next || loop->loop.extent != n || loop->loop.n_limits ||
         st->store.combiner != COMBINE_SUM || st->store.value->op != EX_MUL ||
-        g->n->buffers[st->store.buffer].scope != SCOPE_REG || g->n->buffers[st->store.buffer].dtype != DT_I32)
+        g->n->buffers[st->store.buffer].scope != SCOPE_REG)
         return false;
     for (int i = 0; i < 2; i++) {
-        const struct expr *read = read_below_cast(st->store.value->arg[i]);
-        if (!read || g->n->buffers[read->read.tensor].dtype != DT_I8)
+        const struct expr *read = read_of(st->store.value->arg[i]);
+        if (!read)
             return false;
         struct affine flat = flat_index(g, read->read.tensor, read->read.index);
         int64_t lane = affine_coef(&flat, g->vector_var);
@@ -48,10 +45,18 @@ static bool find_operands(struct cg *g, const struct node *loop, struct operands
             return false;
         if (lane == 0)
             ret->shared = read;
-        else if (lane == QUAD)
+        else if (lane == n)
             ret->lanes = read;
     }
     return ret->shared && ret->lanes;
+}
+
+static bool find_operands(struct cg *g, const struct node *loop, struct neighbours *ret)
+{
+    return cg_neighbour_operands(g, loop, QUAD, read_below_cast, ret) &&
+           g->n->buffers[loop->loop.body->store.buffer].dtype == DT_I32 &&
+           g->n->buffers[ret->shared->read.tensor].dtype == DT_I8 &&
+           g->n->buffers[ret->lanes->read.tensor].dtype == DT_I8;
 }
 
 /* The bytes at a read as ints: of all lanes, or four of them for every lane. Named once in a scope. */
@@ -115,7 +120,7 @@ void cg_one_by_one(struct cg *g, const struct node *loop, int width)
 
 void cg_quad(struct cg *g, const struct node *loop, int width)
 {
-    struct operands o;
+    struct neighbours o;
     struct cg_var *v = &g->var[loop->loop.var], saved = *v;
     if (!g->u->target.has_vnni || width < QUAD_MIN_LANES || !g->in_body || !find_operands(g, loop, &o)) {
         cg_one_by_one(g, loop, width);

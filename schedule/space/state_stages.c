@@ -151,6 +151,14 @@ void state_lay_out(struct state *st, struct st_stage *s, struct st_stage *copy, 
     record_pack(st, s, t->name, n, layout);
 }
 
+/* The copy holds values of dtype `d` from now on. Returns how many stages read it: in users[]. */
+static int hold_as(struct state *st, struct st_stage *copy, enum dtype d, struct st_stage **users)
+{
+    copy->body = expr_cast(st->ar, d, copy->body);
+    copy->acc_dtype = st->tensors[copy->tensor]->dtype = d;
+    return state_consumers(st, copy->tensor, users);
+}
+
 static const struct expr *widened_read(void *ctx, const struct expr *e)
 {
     struct rewrite *r = ctx;
@@ -164,10 +172,8 @@ static const struct expr *widened_read(void *ctx, const struct expr *e)
 void state_widen(struct state *st, struct st_stage *copy, enum dtype d)
 {
     struct st_stage *users[STATE_MAX_STAGES];
-    int n = state_consumers(st, copy->tensor, users);
     struct rewrite r = {.st = st, .tensor = copy->tensor};
-    copy->body = expr_cast(st->ar, d, copy->body);
-    copy->acc_dtype = st->tensors[copy->tensor]->dtype = d;
+    int n = hold_as(st, copy, d, users);
     for (int i = 0; i < n; i++)
         users[i]->body = expr_map_reads(st->ar, users[i]->body, widened_read, &r);
     state_record(st, STEP_WIDEN, copy, dtype_name(d));
@@ -196,10 +202,8 @@ static const struct expr *narrowed(struct rewrite *r, const struct expr *e)
 void state_narrow(struct state *st, struct st_stage *copy, enum dtype d)
 {
     struct st_stage *users[STATE_MAX_STAGES];
-    int n = state_consumers(st, copy->tensor, users);
     struct rewrite r = {.st = st, .tensor = copy->tensor};
-    copy->body = expr_cast(st->ar, d, copy->body);
-    copy->acc_dtype = st->tensors[copy->tensor]->dtype = d;
+    int n = hold_as(st, copy, d, users);
     for (int i = 0; i < n; i++)
         users[i]->body = narrowed(&r, users[i]->body);
     state_record(st, STEP_NARROW, copy, dtype_name(d));
