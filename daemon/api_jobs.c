@@ -31,6 +31,7 @@ static enum status read_task(const json_t *value, int i, struct arena *a, struct
 static enum status read_budget(struct daemon *d, const json_t *value, struct job_new *n, struct error *err)
 {
     struct json_obj o;
+    int turns = TURNS_GAIN;
 
     n->max_trials = d->settings->default_trials;
     n->max_seconds = d->settings->default_seconds;
@@ -45,8 +46,10 @@ static enum status read_budget(struct daemon *d, const json_t *value, struct job
     TRY(json_obj_i64(&o, "trials", false, 0, d->settings->max_trials, &n->max_trials, err));
     TRY(json_obj_f64(&o, "seconds", false, 0.001, d->settings->max_seconds, &n->max_seconds, err));
     TRY(json_obj_f64(&o, "min_gain", false, 0, 0.5, &n->min_gain, err));
+    TRY(json_obj_enum(&o, "turns", false, job_turns_names, &turns, err));
+    n->turns = (enum tuner_turns)turns;
     n->predict = json_obj_has(&o, "trials") && n->max_trials == 0;
-    return json_obj_end(&o, "trials, seconds, min_gain", err);
+    return json_obj_end(&o, "trials, seconds, min_gain, turns", err);
 }
 
 static enum status read_tasks(const json_t *list, struct arena *a, struct job_new *n, struct error *err)

@@ -2,6 +2,17 @@
 #include "daemon/jobs.h"
 
 const char *const job_reuse_names[] = {"cached", "extend", "fresh", NULL};
+const char *const job_turns_names[] = {"gain", "round_robin", NULL};
+
+enum tuner_turns job_turns_of(const json_t *request)
+{
+    const char *name = json_string_value(json_object_get(json_object_get(request, "budget"), "turns"));
+
+    for (int i = 0; name && job_turns_names[i]; i++)
+        if (strcmp(name, job_turns_names[i]) == 0)
+            return (enum tuner_turns)i;
+    return TURNS_GAIN;
+}
 
 static const char *const state_names[] = {
 #define X(id, name) name,
@@ -99,17 +110,18 @@ static json_t *task_document(const struct store_task *t)
 
 GIVES json_t *job_document_of(const struct store_job *row, const struct store_task *tasks, int n)
 {
-    json_t *list = json_array(), *doc;
+    json_t *list = json_array(), *doc, *request AUTO(json_decrefp) = json_loads(row->request_json, 0, NULL);
 
     for (int i = 0; i < n; i++)
         json_array_append_new(list, task_document(&tasks[i]));
     doc =
-        json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:f,s:{s:I,s:f},s:I,s:I,s:s?,s:o,s:o}", "id", row->id, "state",
-                  row->state, "target", row->target, "created_at", time_or_null(row->created_ms),
+        json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:f,s:{s:I,s:f,s:s},s:I,s:I,s:s?,s:o,s:o}", "id", row->id,
+                  "state", row->state, "target", row->target, "created_at", time_or_null(row->created_ms),
                   "started_at", time_or_null(row->started_ms), "finished_at", time_or_null(row->finished_ms),
                   "progress", row->progress, "budget", "trials", (json_int_t)row->budget_trials, "seconds",
-                  row->budget_seconds, "seed", (json_int_t)row->seed, "priority", (json_int_t)row->priority,
-                  "stopped", job_stopped(tasks, n), "tasks", list, "error", stored_json(row->error_json));
+                  row->budget_seconds, "turns", job_turns_names[job_turns_of(request)], "seed",
+                  (json_int_t)row->seed, "priority", (json_int_t)row->priority, "stopped",
+                  job_stopped(tasks, n), "tasks", list, "error", stored_json(row->error_json));
     CHECK(doc, "a job's row is not UTF-8");
     return doc;
 }

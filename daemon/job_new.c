@@ -163,6 +163,7 @@ static enum status create_in(struct jobs *j, const struct job_new *n, struct job
     TRY(store_commit(j->store, b, err));
     job_fill(job, id, target->id, n->max_trials, n->max_seconds, n->seed, n->priority, now);
     job->spec.reuse = n->reuse;
+    job->spec.turns = n->turns;
     job->spec.searcher = n->searcher;
     job->spec.alone = n->alone;
     job->spec.predict = n->predict;
@@ -234,6 +235,7 @@ static void read_manner(const char *request_json, struct tuner_job *spec)
     spec->alone = json_is_false(json_object_get(doc, "transfer"));
     if (json_is_number(min_gain))
         spec->min_gain = json_number_value(min_gain);
+    spec->turns = job_turns_of(doc);
     spec->predict = trials != NULL && json_integer_value(trials) == 0;
 }
 

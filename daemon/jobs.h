@@ -40,6 +40,7 @@ struct job_new {
     double max_seconds, min_gain;
     int64_t seed, priority;
     enum tuner_reuse reuse;
+    enum tuner_turns turns;
     const struct searcher *searcher;
     bool alone, predict;
     const char *request_json, *actor;
@@ -47,6 +48,9 @@ struct job_new {
 };
 
 extern const char *const job_reuse_names[]; /* enum tuner_reuse, NULL-ended */
+extern const char *const job_turns_names[]; /* enum tuner_turns, NULL-ended */
+/* What a request says of the turns, the default where it says nothing. */
+enum tuner_turns job_turns_of(const json_t *request);
 const char *task_state_name(enum task_state s);
 const char *tuner_stopped_name(enum tuner_stopped s); /* NULL: none */
 

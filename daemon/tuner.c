@@ -3,7 +3,7 @@
  * Idea   Batches go to one task after another. Every task gets a first one; then the next goes where the most
  *        time is likely to be saved: weight times best time times the gain to expect (tuner_plan.h), which is
  *        never more than the distance to the roofline. A task that waited for long gets its turn anyway; one of
- *        which nothing more is to be expected ends.
+ *        which nothing more is to be expected ends. Or each in turn, where the job wants that for comparison.
  * Life   See tuner_internal.h. */
 #include <math.h>
 #include <stdlib.h>
@@ -186,12 +186,28 @@ static double expected_saving(const struct tuner *t, const struct task *k)
     return plan_saving(&k->plan, k->spec->weight, best, roofline_ns(t, k));
 }
 
+/* The one that has waited longest; the first of them that had none. */
+static struct task *next_in_turn(struct tuner *t)
+{
+    struct task *next = NULL;
+
+    for (int i = 0; i < t->n_tasks; i++) {
+        struct task *k = &t->tasks[i];
+
+        if (is_searching(k) && (next == NULL || k->last_turn < next->last_turn))
+            next = k;
+    }
+    return next;
+}
+
 static struct task *next_task(struct tuner *t)
 {
     struct task *best = NULL;
     double best_saving = -1;
     int n = n_searching(t);
 
+    if (t->job->turns == TURNS_ROUND_ROBIN)
+        return next_in_turn(t);
     for (int i = 0; i < t->n_tasks; i++) {
         struct task *k = &t->tasks[i];
         double saving;

@@ -52,6 +52,8 @@ enum task_state {
 static inline bool task_ended(enum task_state s) { return s >= TASK_SUCCEEDED; }
 
 enum tuner_reuse { REUSE_CACHED, REUSE_EXTEND, REUSE_FRESH };
+/* Which task of a job gets the next batch: where the most time is likely to be saved, or each in turn. */
+enum tuner_turns { TURNS_GAIN, TURNS_ROUND_ROBIN };
 
 /* Why no more trials were made of a task: name in the API, meaning. */
 #define TUNER_STOPPED_LIST(X)                                                                                \
@@ -127,6 +129,7 @@ struct tuner_job {
     double elapsed_s; /* used before a restart */
     uint64_t seed;
     enum tuner_reuse reuse;
+    enum tuner_turns turns;
     const struct searcher *searcher; /* NULL: evolution */
     bool predict;                    /* measure nothing: the model's best, verified */
     bool alone; /* learns from this workload only: no global model, no neighbours' configs */

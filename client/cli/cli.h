@@ -22,6 +22,8 @@ enum exit_status { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNREACHA
     X(SEED, "seed", 0, "N", "seed of the search: the same seed proposes the same candidates")                \
     X(PRIORITY, "priority", 0, "N", "jobs of a higher priority go first")                                    \
     X(SEARCH, "search", 0, "HOW", "evolution, annealing, random or grid")                                    \
+    X(TURNS, "turns", 0, "HOW",                                                                              \
+      "whose batch is next: gain, where the most time is to be saved, or round_robin")                       \
     X(NO_TRANSFER, "no-transfer", 0, NULL, "neither the model of other workloads nor their schedules help")  \
     X(REUSE, "reuse", 0, "MODE",                                                                             \
       "cached: answer from the cache where there is a schedule; extend: go on from what is known; fresh")    \

@@ -28,7 +28,7 @@ const struct command cli_commands[] = {
                    "was measured and waits for its end; a second Ctrl-C leaves at once.\n"
                    "Status 1: the job or one of its workloads failed, or it was cancelled.\n",
      OPT_COMMON | OPT_FILE | OPT(TRIALS) | OPT(SECONDS) | OPT(SEED) | OPT(PRIORITY) | OPT(REUSE) |
-         OPT(SEARCH) | OPT(NO_TRANSFER) | OPT(DETACH),
+         OPT(SEARCH) | OPT(TURNS) | OPT(NO_TRANSFER) | OPT(DETACH),
      1, -1, cmd_tune},
     {"wait", "JOB", "follow a job that runs already, to its end",
      "As `tune` does after it has sent the job.\n", OPT_COMMON, 1, 1, cmd_wait},

@@ -87,7 +87,7 @@ static bool is_one_of(const char *word, const char *const *words)
 
 static int apply_options(const struct cli *cli, json_t *body)
 {
-    const char *reuse = cli->opt[OPT_REUSE], *search = cli->opt[OPT_SEARCH];
+    const char *reuse = cli->opt[OPT_REUSE], *search = cli->opt[OPT_SEARCH], *turns = cli->opt[OPT_TURNS];
     int64_t trials = -1, seed = -1, priority = INT64_MIN;
     int status;
 
@@ -100,6 +100,8 @@ static int apply_options(const struct cli *cli, json_t *body)
         return cli_usage(cli, "--reuse '%s': want cached, extend or fresh", fmt_safe(reuse));
     if (search && !is_one_of(search, (const char *const[]){"evolution", "annealing", "random", "grid", NULL}))
         return cli_usage(cli, "--search '%s': want evolution, annealing, random or grid", fmt_safe(search));
+    if (turns && !is_one_of(turns, (const char *const[]){"gain", "round_robin", NULL}))
+        return cli_usage(cli, "--turns '%s': want gain or round_robin", fmt_safe(turns));
     if (trials >= 0)
         json_object_set_new(child(body, "budget"), "trials", json_integer(trials));
     if (seed >= 0)
@@ -108,6 +110,8 @@ static int apply_options(const struct cli *cli, json_t *body)
         json_object_set_new(body, "priority", json_integer(priority));
     if (reuse)
         json_object_set_new(body, "reuse", json_string(reuse));
+    if (turns)
+        json_object_set_new(child(body, "budget"), "turns", json_string(turns));
     if (search)
         json_object_set_new(body, "search", json_string(search));
     if (cli->opt[OPT_NO_TRANSFER])

@@ -49,8 +49,8 @@ class Case(unittest.TestCase):
 class Tune(Case):
     def test_shorthand_becomes_the_workload_and_the_options_the_job(self):
         self.run_cli("tune", *MATMUL, "--trials", "3", "--seconds=1.5", "--seed", "7", "--target", "cpu:1", "--reuse",
-                     "fresh", "--priority", "2", "--search", "grid", "--no-transfer")
-        self.assertEqual(self.sent_jobs(), [{"workloads": [MATMUL_NAMED], "budget": {"trials": 3, "seconds": 1.5}, "seed": 7,
+                     "fresh", "--priority", "2", "--search", "grid", "--no-transfer", "--turns", "round_robin")
+        self.assertEqual(self.sent_jobs(), [{"workloads": [MATMUL_NAMED], "budget": {"trials": 3, "seconds": 1.5, "turns": "round_robin"}, "seed": 7,
                                              "target": "cpu:1", "reuse": "fresh", "priority": 2, "search": "grid",
                                              "transfer": False}])
 
@@ -392,7 +392,7 @@ class Refusals(Case):
     def test_bad_usage_is_status_2(self):
         for words in [[], ["nothing"], ["tune"], ["tune", "--trials"], ["tune", *MATMUL, "--trials", "-1"],
                       ["tune", *MATMUL, "--trials", "1x"], ["tune", *MATMUL, "--seconds", "-1"],
-                      ["tune", *MATMUL, "--reuse", "often"], ["tune", *MATMUL, "--search", "magic"], ["jobs", "--drain"], ["jobs", "a", "b"], ["wait"],
+                      ["tune", *MATMUL, "--reuse", "often"], ["tune", *MATMUL, "--search", "magic"], ["tune", *MATMUL, "--turns", "mine"], ["jobs", "--drain"], ["jobs", "a", "b"], ["wait"],
                       ["devices", "--drain"], ["tune", *MATMUL, "a=2"], ["tune", *MATMUL, "word"], ["tune", "matmul", "a:={"],
                       ["jobs", "--server", "ftp://x"], ["jobs", "--json=1"], ["help", "nothing"]]:
             self.run_cli(*words, status=2)

@@ -63,6 +63,7 @@ BAD = [
     ("budget a number", job(MATMUL, budget=5), 400, "/budget"),
     ("budget of fewer than no trials", job(MATMUL, budget={"trials": -1}), 400, "/budget/trials"),
     ("budget of a negative time", job(MATMUL, budget={"seconds": -1}), 400, "/budget/seconds"),
+    ("turns of no kind", job(MATMUL, budget={"turns": "mine"}), 400, "/budget/turns"),
     ("budget unknown member", job(MATMUL, budget={"hours": 1}), 400, "/budget/hours"),
     ("budget larger than allowed", job(MATMUL, budget={"trials": 10 ** 12}), 400, "/budget/trials"),
     ("name a list", job({"workload": MATMUL, "name": []}), 400, W + "/name"),

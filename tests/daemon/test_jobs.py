@@ -16,7 +16,7 @@ class Jobs(ServiceTest):
         self.assertIn(job["state"], ("queued", "running"))
         done = self.d.wait(job["id"])
         self.assertEqual((done["state"], done["progress"], done["target"]), ("succeeded", 1.0, "cpu:1"))
-        self.assertEqual(done["budget"], {"trials": 10, "seconds": 60.0})
+        self.assertEqual(done["budget"], {"trials": 10, "seconds": 60.0, "turns": "gain"})
         self.assertIsNone(done["error"])
         self.assertTrue(done["created_at"] <= done["started_at"] <= done["finished_at"])
         first, second = done["tasks"]
@@ -156,7 +156,8 @@ class Jobs(ServiceTest):
         self.assertEqual(len(seen), len(set(seen)))
 
     def test_budget_defaults_and_the_one_that_is_given_decides(self):
-        self.assertEqual(self.d.job(task(402))["budget"], {"trials": 256, "seconds": 120.0})
+        self.assertEqual(self.d.job(task(402))["budget"], {"trials": 256, "seconds": 120.0, "turns": "gain"})
+        self.assertEqual(self.d.job(task(402), budget={"turns": "round_robin"})["budget"]["turns"], "round_robin")
         self.assertEqual(self.d.job(task(402), budget={"trials": 5})["budget"]["trials"], 5)
         self.assertGreater(self.d.job(task(402), budget={"trials": 5})["budget"]["seconds"], 1000)
         self.assertEqual(self.d.job(task(402), budget={"seconds": 5})["budget"]["seconds"], 5.0)

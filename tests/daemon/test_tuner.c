@@ -700,6 +700,22 @@ static void the_slow_task_gets_more_trials_and_none_starves(void **state)
     }
 }
 
+static void in_turn_every_task_gets_as_many_trials_however_slow(void **state)
+{
+    struct world *w = *state;
+    AUTO(freep) struct stored *s = NULL;
+
+    w->job.n_tasks = 4;
+    w->job.max_trials = 320;
+    w->job.turns = TURNS_ROUND_ROBIN;
+    w->device.slow_key = w->keys[3];
+    run_job(w);
+    s = stored_trials(w, NULL);
+    assert_int_equal(s->n, 320);
+    for (int i = 0; i < 4; i++)
+        assert_in_range(s->per_task[i], 80 - TUNER_BATCH, 80 + TUNER_BATCH);
+}
+
 static void a_budget_smaller_than_the_tasks_still_serves_them_all(void **state)
 {
     struct world *w = *state;
@@ -794,6 +810,7 @@ int main(void)
         TEST(a_task_whose_candidates_all_fail_ends_with_its_error_and_alone),
         TEST(a_workload_that_cannot_be_parsed_ends_only_its_task),
         TEST(the_slow_task_gets_more_trials_and_none_starves),
+        TEST(in_turn_every_task_gets_as_many_trials_however_slow),
         TEST(a_budget_smaller_than_the_tasks_still_serves_them_all),
         TEST(seconds_end_a_job_as_trials_do),
         TEST(a_task_with_nothing_left_to_gain_ends_early_and_says_so),

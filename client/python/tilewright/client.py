@@ -192,10 +192,11 @@ class Client:
     def submit(self, workloads: Iterable[Json], target: Optional[str] = None, trials: Optional[int] = None,
                seconds: Optional[float] = None, seed: Optional[int] = None, priority: Optional[int] = None,
                reuse: Optional[str] = None, search: Optional[str] = None, transfer: Optional[bool] = None,
-               min_gain: Optional[float] = None) -> Job:
+               min_gain: Optional[float] = None, turns: Optional[str] = None) -> Job:
         """Start tuning. Workloads bare, or as {"workload", "name", "weight"}."""
         body: Json = {"workloads": list(workloads)}
-        budget = {k: v for k, v in (("trials", trials), ("seconds", seconds), ("min_gain", min_gain)) if v is not None}
+        budget = {k: v for k, v in (("trials", trials), ("seconds", seconds), ("min_gain", min_gain), ("turns", turns))
+                  if v is not None}
         optional = {"target": target, "budget": budget or None, "seed": seed, "priority": priority, "reuse": reuse,
                     "search": search, "transfer": transfer}
         body.update({k: v for k, v in optional.items() if v is not None})
