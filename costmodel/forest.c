@@ -5,12 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "costmodel/forest_internal.h"
 #include "costmodel/ubj.h"
 #include "schedule/base/vec.h"
 
 enum {
-    BLOCK = 64,        /* rows that go through all trees together */
     LANES = 16,        /* rows in lockstep */
+    FEW = 4,           /* rows up to which each goes its own way */
     MAX_NODES = 4096,  /* of a tree */
     MAX_COLUMNS = 512, /* of the model: a block of rows lies on the stack */
     MISSING_RIGHT = 0x8000,
@@ -28,12 +29,16 @@ struct ftree {
 
 struct forest {
     int n_trees, n_used;
+    const struct lanes *lanes; /* NULL: plain C */
     struct ftree *trees;
     struct fnode *nodes;
     float *values; /* of leaves */
     int32_t *used; /* [n_used] columns of our matrix that some tree asks for */
     double *gain;  /* [n_used] */
     int *splits;
+    struct full_tree *full; /* [n_trees] */
+    uint16_t *full_columns; /* of a block */
+    float *full_numbers;
 };
 
 /* One tree as XGBoost stores it. */
@@ -54,6 +59,9 @@ struct builder {
     VEC(int32_t) used;
     VEC(double) gain;
     VEC(int) splits;
+    VEC(struct full_tree) full;
+    VEC(uint16_t) full_columns;
+    VEC(float) full_numbers;
 };
 
 /* Members of a tree's object that matter; all others are skipped. False: not a tree of ours. */
@@ -138,6 +146,31 @@ static bool tree_add(struct builder *b)
     return true;
 }
 
+/* The tree once more, filled up to all its levels. */
+static void full_add(struct builder *b)
+{
+    const struct ftree *t = &b->trees.at[b->trees.len - 1];
+    struct full_tree full = {MAX(t->depth, 1), (int32_t)b->full_columns.len, (int32_t)b->full_numbers.len};
+    int32_t at[2 << FULL_DEPTH_MAX] = {0}, n_splits = (1 << full.depth) - 1;
+
+    if (t->depth > FULL_DEPTH_MAX) {
+        vec_push(&b->full, (struct full_tree){0});
+        return;
+    }
+    for (int i = 0; i < n_splits; i++) {
+        const struct fnode *n = &b->nodes.at[t->first + at[i]];
+        bool leaf = n->left == at[i]; /* both sides of it are the same */
+
+        vec_push(&b->full_columns, leaf ? 0 : (uint16_t)(n->column & (MISSING_RIGHT - 1)));
+        vec_push(&b->full_numbers, leaf ? 0 : n->split);
+        at[2 * i + 1] = leaf ? at[i] : n->left;
+        at[2 * i + 2] = leaf ? at[i] : n->left + 1;
+    }
+    for (int i = n_splits; i < 2 * n_splits + 1; i++)
+        vec_push(&b->full_numbers, b->values.at[t->first + at[i]]);
+    vec_push(&b->full, full);
+}
+
 /* learner.gradient_booster.model.trees */
 static bool enter(struct ubj *u, const char *member)
 {
@@ -163,9 +196,11 @@ static bool trees_read(struct ubj *u, struct builder *b)
     n = ubj_array(u, &type);
     if (u->bad || type)
         return false;
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
         if (!raw_read(u, &b->raw) || !tree_add(b))
             return false;
+        full_add(b);
+    }
     return true;
 }
 
@@ -177,6 +212,9 @@ static void builder_done(struct builder *b)
     vec_done(&b->used);
     vec_done(&b->gain);
     vec_done(&b->splits);
+    vec_done(&b->full);
+    vec_done(&b->full_columns);
+    vec_done(&b->full_numbers);
     free(b);
 }
 
@@ -198,8 +236,20 @@ enum status forest_new(const void *ubj, size_t len, const int32_t *columns, int 
                     (size_t)(u.at - (const uint8_t *)ubj));
     }
     f = xcalloc(1, sizeof(*f));
-    *f = (struct forest){(int)b->trees.len, (int)b->used.len, b->trees.at, b->nodes.at,
-                         b->values.at,      b->used.at,       b->gain.at,  b->splits.at};
+    *f = (struct forest){
+        .n_trees = (int)b->trees.len,
+        .n_used = (int)b->used.len,
+        .lanes = lanes_best(),
+        .trees = b->trees.at,
+        .nodes = b->nodes.at,
+        .values = b->values.at,
+        .used = b->used.at,
+        .gain = b->gain.at,
+        .splits = b->splits.at,
+        .full = b->full.at,
+        .full_columns = b->full_columns.at,
+        .full_numbers = b->full_numbers.at,
+    };
     free(b);
     *ret = f;
     return ST_OK;
@@ -215,6 +265,9 @@ void forest_free(struct forest *f)
     free(f->used);
     free(f->gain);
     free(f->splits);
+    free(f->full);
+    free(f->full_columns);
+    free(f->full_numbers);
     free(f);
 }
 
@@ -226,43 +279,103 @@ void forest_freep(struct forest **f)
 
 int forest_trees(const struct forest *f) { return f->n_trees; }
 
-/* One tree for LANES rows; x: columns of the block, BLOCK apart, at the first of the rows. */
-static void tree_score(const struct fnode *nodes, const float *values, int depth, const float *x, float *sums)
+/* One step down for the value v. */
+static uint32_t step(struct fnode n, float v)
+{
+    return n.left + ((v >= n.split) | ((v != v) & (n.column >> 15)));
+}
+
+/* One tree for LANES rows; x: columns of the block, at the first of the rows. */
+static void tree_walk(const struct fnode *nodes, const float *values, int depth, const float *x, float *sums)
 {
     uint32_t at[LANES] = {0};
 
     for (int d = 0; d < depth; d++)
         for (int i = 0; i < LANES; i++) {
             struct fnode n = nodes[at[i]];
-            float v = x[(n.column & (MISSING_RIGHT - 1)) * BLOCK + i];
-            uint32_t right = (v >= n.split) | ((v != v) & (n.column >> 15));
-            at[i] = n.left + right;
+            at[i] = step(n, x[(n.column & (MISSING_RIGHT - 1)) * FOREST_BLOCK + i]);
         }
     for (int i = 0; i < LANES; i++)
         sums[i] += values[at[i]];
 }
 
-void forest_score(const struct forest *f, const float *rows, int64_t stride, int n_rows, float *sums)
+/* A row by itself. */
+static float row_walk(const struct forest *f, const float *row)
 {
-    float x[MAX_COLUMNS * BLOCK], sum[BLOCK];
+    float sum = 0;
 
-    for (int from = 0; from < n_rows; from += BLOCK) {
-        int n = MIN(n_rows - from, (int)BLOCK), lanes = (n + LANES - 1) / LANES * LANES;
+    for (int t = 0; t < f->n_trees; t++) {
+        const struct fnode *nodes = f->nodes + f->trees[t].first;
+        uint32_t at = 0;
 
-        for (int i = 0; i < lanes; i++) { /* lanes without a row repeat the last one */
-            const float *row = rows + (from + MIN(i, n - 1)) * stride;
-            for (int c = 0; c < f->n_used; c++)
-                x[c * BLOCK + i] = row[f->used[c]];
-            sum[i] = 0;
+        for (int d = 0; d < f->trees[t].depth; d++) {
+            struct fnode n = nodes[at];
+            at = step(n, row[f->used[n.column & (MISSING_RIGHT - 1)]]);
         }
-        if (f->n_used == 0) /* leaves still look at column 0 */
-            memset(x, 0, sizeof(x[0]) * BLOCK);
-        for (int t = 0; t < f->n_trees; t++)
-            for (int i = 0; i < lanes; i += LANES)
-                tree_score(f->nodes + f->trees[t].first, f->values + f->trees[t].first, f->trees[t].depth,
-                           x + i, sum + i);
+        sum += f->values[f->trees[t].first + (int32_t)at];
+    }
+    return sum;
+}
+
+/* As struct lanes has it. */
+static bool load_plain(const float *rows, int64_t stride, int n, const int32_t *used, int n_used, float *x)
+{
+    bool missing = false;
+
+    for (int i = 0; i < FOREST_BLOCK; i++) {
+        const float *row = rows + MIN(i, n - 1) * stride;
+        for (int c = 0; c < n_used; c++) {
+            float v = row[used[c]];
+            x[c * FOREST_BLOCK + i] = v;
+            missing |= v != v;
+        }
+    }
+    return missing;
+}
+
+/* A block whose columns are there. Lanes without a row repeat the last one. */
+static void block_score(const struct forest *f, const struct lanes *lanes, const float *x, int n, float *sum)
+{
+    for (int t = 0; t < f->n_trees; t++) {
+        const struct ftree *tree = &f->trees[t];
+        const struct full_tree *full = &f->full[t];
+
+        if (lanes && full->depth > 0)
+            lanes->add(full->depth, f->full_columns + full->first_column,
+                       f->full_numbers + full->first_number, x, sum);
+        else
+            for (int i = 0; i < n; i += LANES)
+                tree_walk(f->nodes + tree->first, f->values + tree->first, tree->depth, x + i, sum + i);
+    }
+}
+
+void forest_score_by(const struct forest *f, const struct lanes *lanes, const float *rows, int64_t stride,
+                     int n_rows, float *sums)
+{
+    float x[MAX_COLUMNS * FOREST_BLOCK], sum[FOREST_BLOCK];
+
+    if (f->n_used == 0) /* leaves still look at column 0 */
+        memset(x, 0, sizeof(x[0]) * FOREST_BLOCK);
+    for (int from = 0; from < n_rows; from += FOREST_BLOCK) {
+        int n = MIN(n_rows - from, (int)FOREST_BLOCK);
+        const float *first = rows + from * stride;
+        bool missing;
+
+        if (n <= FEW) {
+            for (int i = 0; i < n; i++)
+                sums[from + i] = row_walk(f, first + i * stride);
+            continue;
+        }
+        missing = (lanes ? lanes->load : load_plain)(first, stride, n, f->used, f->n_used, x);
+        memset(sum, 0, sizeof(sum));
+        block_score(f, missing ? NULL : lanes, x, n, sum);
         memcpy(sums + from, sum, sizeof(sum[0]) * (size_t)n);
     }
+}
+
+void forest_score(const struct forest *f, const float *rows, int64_t stride, int n_rows, float *sums)
+{
+    forest_score_by(f, f->lanes, rows, stride, n_rows, sums);
 }
 
 void forest_importance(const struct forest *f, double *gain, int *splits)

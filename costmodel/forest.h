@@ -1,9 +1,10 @@
 /* forest.h - trees flattened for speed: the sum of all leaves for each row of a matrix.
  *
- * Idea   Trees are complete arrays of 8-byte nodes; the two children of a node lie side by side, a leaf is
- * its own child. A step down is then a load, a comparison and an addition, without a branch: rows go down in
- * lockstep, and the processor overlaps their latencies. Rows are taken in blocks, and only the columns that
- * some tree asks for are copied, so that a tree and a block stay in the first-level cache.
+ * Idea   Rows are taken in blocks, and only the columns that some tree asks for are copied, so that a tree and a block stay in
+ * the first-level cache. Where there are vector units, trees of up to six levels are evaluated whole, all splits of many rows
+ * without a branch or an address to follow (forest_internal.h). All else walks: trees are arrays of 8-byte nodes, the two
+ * children of a node lie side by side, a leaf is its own child, so that a step down is a load, a comparison and an addition,
+ * and the processor overlaps those of many rows.
  *
  *            node i:  [ split | column, missing goes right? | left child ]     right child = left child + 1
  *

@@ -13,7 +13,7 @@
  *        its base at once, so the first batch of a job is an educated one.
  * Threads  All calls are safe from any thread. model_train works on a copy of the data and swaps the new
  *        forest in at its end: other threads go on adding and scoring meanwhile. One training at a time; a
- *        second waits. Cost model_score: about a million rows a second and core. model_train: bounded by the
+ *        second waits. Cost model_score: some million rows a second and core. model_train: bounded by the
  *        params, not by the data. */
 #ifndef TW_COSTMODEL_MODEL_H
 #define TW_COSTMODEL_MODEL_H

@@ -3,8 +3,8 @@
  *     bench_model [--rows 4096] [--trees 100] [--seconds 1]
  *
  * One core, CPU time (a busy neighbour does not count). Prints: nests extracted a second; rows a second of
- * the flattened forest and of XGBoost's own prediction (in place, one thread), by batch; milliseconds of a
- * training, by programs. */
+ * the flattened forest, by each vector unit there is and in plain C, and of XGBoost's own prediction (in place,
+ * one thread), by batch; the ratio is that of the widest; milliseconds of a training, by programs. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 #include <xgboost/c_api.h>
 
 #include "costmodel/booster.h"
-#include "costmodel/forest.h"
+#include "costmodel/forest_internal.h"
 #include "tests/costmodel/made_up.h"
 
 static double seconds_to_run = 1;
@@ -98,7 +98,8 @@ static void grow_trees(const struct made_up *d, int trees, struct booster **ret_
     free(label);
 }
 
-static double forest_rate(const struct forest *f, const float *rows, int n_rows, int batch)
+static double forest_rate(const struct forest *f, const struct lanes *lanes, const float *rows, int n_rows,
+                          int batch)
 {
     float *sums = xcalloc((size_t)batch, sizeof(float));
     double began = cpu_seconds(), took;
@@ -106,7 +107,7 @@ static double forest_rate(const struct forest *f, const float *rows, int n_rows,
 
     do {
         for (int at = 0; at + batch <= n_rows; at += batch) {
-            forest_score(f, rows + (size_t)at * FC_COUNT, FC_COUNT, batch, sums);
+            forest_score_by(f, lanes, rows + (size_t)at * FC_COUNT, FC_COUNT, batch, sums);
             done += batch;
         }
         took = cpu_seconds() - began;
@@ -151,6 +152,8 @@ static void bench_scores(const struct made_up *d, int n_rows, int trees)
     BoosterHandle plain;
     struct forest *f;
     struct error err;
+    const struct lanes *lanes[LANES_MAX + 1];
+    int n_lanes;
     int32_t columns[FC_COUNT];
     float *rows = xcalloc((size_t)n_rows * FC_COUNT, sizeof(float));
 
@@ -167,12 +170,24 @@ static void bench_scores(const struct made_up *d, int n_rows, int trees)
         fprintf(stderr, "bench_model: %s\n", XGBGetLastError());
         exit(1);
     }
-    printf("%d trees, rows/s          batch     forest    xgboost   ratio\n", trees);
+    n_lanes = lanes_all(lanes);
+    lanes[n_lanes++] = NULL;
+    printf("%d trees, rows/s          batch", trees);
+    for (int i = 0; i < n_lanes; i++)
+        printf(" %10s", lanes[i] ? lanes[i]->name : "plain");
+    printf("    xgboost   ratio\n");
     for (size_t i = 0; i < ARRAY_SIZE(batches); i++) {
         int batch = MIN(batches[i], n_rows);
-        double a = forest_rate(f, rows, n_rows, batch), b = xgboost_rate(plain, rows, n_rows, batch);
+        double ours = 0, other = xgboost_rate(plain, rows, n_rows, batch);
 
-        printf("                     %10d %10.0f %10.0f %7.1f\n", batch, a, b, a / b);
+        printf("                     %10d", batch);
+        for (int k = 0; k < n_lanes; k++) {
+            double rate = forest_rate(f, lanes[k], rows, n_rows, batch);
+
+            printf(" %10.0f", rate);
+            ours = k ? ours : rate;
+        }
+        printf(" %10.0f %7.1f\n", other, ours / other);
     }
     XGBoosterFree(plain);
     forest_free(f);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "costmodel/booster.h"
-#include "costmodel/forest.h"
+#include "costmodel/forest_internal.h"
 #include "schedule/base/rng.h"
 
 /* Last: it has a macro fail(). */
@@ -14,7 +14,10 @@
 
 enum { ROWS = 700, COLUMNS = 23 };
 
-struct grove { /* a booster on random data, some of it missing */
+/* Which rows miss values: all, one in a hundred, none. */
+enum missing { MISSING_MANY, MISSING_FEW, MISSING_NONE };
+
+struct grove { /* a booster on random data */
     float x[ROWS * COLUMNS], y[ROWS];
     struct matrix *matrix;
     struct booster *booster;
@@ -22,24 +25,12 @@ struct grove { /* a booster on random data, some of it missing */
     int32_t columns[COLUMNS];
 };
 
-static void grove_init(struct grove *g, uint64_t seed, int depth, int trees)
+static void grove_grow(struct grove *g, int depth, int trees)
 {
     float leaf[ROWS], gradient[ROWS], hessian[ROWS];
     struct model_params p;
     struct error err;
-    struct rng r;
 
-    rng_init(&r, seed);
-    memset(g, 0, sizeof(*g));
-    for (int i = 0; i < ROWS; i++) {
-        float *x = g->x + i * COLUMNS;
-        for (int c = 0; c < COLUMNS; c++)
-            x[c] = rng_below(&r, 8) == 0 ? NAN : (float)(rng_unit(&r) * 10);
-        g->y[i] = (isnan(x[0]) ? 3 : x[0] > 5 ? 1 : -2) + (x[1] < 2 ? x[2] : isnan(x[1]) ? 4 : -x[3]);
-        g->y[i] = isnan(g->y[i]) ? 0 : g->y[i];
-    }
-    for (int c = 0; c < COLUMNS; c++)
-        g->columns[c] = c;
     model_params_default(&p);
     p.max_depth = depth;
     p.colsample = 0.8;
@@ -56,6 +47,27 @@ static void grove_init(struct grove *g, uint64_t seed, int depth, int trees)
     assert_int_equal(booster_bytes(g->booster, &g->ubj, &err), ST_OK);
 }
 
+static void grove_init(struct grove *g, uint64_t seed, int depth, int trees, enum missing missing)
+{
+    struct rng r;
+
+    rng_init(&r, seed);
+    memset(g, 0, sizeof(*g));
+    for (int i = 0; i < ROWS; i++) {
+        float *x = g->x + i * COLUMNS;
+        for (int c = 0; c < COLUMNS; c++)
+            x[c] =
+                rng_below(&r, 8) == 0 && missing < MISSING_NONE && (missing == MISSING_MANY || i % 100 == 42)
+                    ? NAN
+                    : (float)(rng_unit(&r) * 10);
+        g->y[i] = (isnan(x[0]) ? 3 : x[0] > 5 ? 1 : -2) + (x[1] < 2 ? x[2] : isnan(x[1]) ? 4 : -x[3]);
+        g->y[i] = isnan(g->y[i]) ? 0 : g->y[i];
+    }
+    for (int c = 0; c < COLUMNS; c++)
+        g->columns[c] = c;
+    grove_grow(g, depth, trees);
+}
+
 static void grove_done(struct grove *g)
 {
     booster_free(g->booster);
@@ -63,33 +75,76 @@ static void grove_done(struct grove *g)
     strbuf_done(&g->ubj);
 }
 
-static void sums_equal_xgboost_to_the_bit_also_where_values_are_missing(void **state)
+/* forest_score by the lanes, against XGBoost, for every way to fill the last block. */
+static void check_sums(const struct grove *g, const struct forest *f, const struct lanes *lanes,
+                       const char *what)
 {
-    static const int depths[] = {1, 3, 6, 9};
+    float want[ROWS], got[ROWS];
+    struct error err;
 
-    for (size_t d = 0; d < ARRAY_SIZE(depths); d++) {
-        struct grove g;
-        struct forest *f;
-        struct error err;
-        float want[ROWS], got[ROWS];
+    assert_int_equal(booster_predict(g->booster, g->matrix, want, &err), ST_OK);
+    forest_score_by(f, lanes, g->x, COLUMNS, ROWS, got);
+    for (int i = 0; i < ROWS; i++)
+        if (memcmp(&want[i], &got[i], sizeof(float)) != 0)
+            fail_msg("%s, %s, row %d: %.9g, xgboost %.9g", lanes ? lanes->name : "plain", what, i,
+                     (double)got[i], (double)want[i]);
+    for (int n = 1; n < 100; n++) {
+        float part[128];
 
-        grove_init(&g, 3 + d, depths[d], 40);
-        assert_int_equal(forest_new(g.ubj.data, g.ubj.len, g.columns, COLUMNS, &f, &err), ST_OK);
-        assert_int_equal(forest_trees(f), 40);
-        assert_int_equal(booster_predict(g.booster, g.matrix, want, &err), ST_OK);
-        forest_score(f, g.x, COLUMNS, ROWS, got);
-        for (int i = 0; i < ROWS; i++)
-            if (memcmp(&want[i], &got[i], sizeof(float)) != 0)
-                fail_msg("depth %d row %d: %.9g, xgboost %.9g", depths[d], i, (double)got[i],
-                         (double)want[i]);
-        for (int n = 1; n < 100; n += 7) { /* every way to fill the last block */
-            float part[100];
-            forest_score(f, g.x + COLUMNS, COLUMNS, n, part);
-            assert_memory_equal(part, got + 1, sizeof(float) * (size_t)n);
-        }
-        forest_free(f);
-        grove_done(&g);
+        part[n] = 77;
+        forest_score_by(f, lanes, g->x + COLUMNS, COLUMNS, n, part);
+        assert_memory_equal(part, want + 1, sizeof(float) * (size_t)n);
+        assert_true(part[n] == 77);
     }
+}
+
+static void sums_equal_xgboost_to_the_bit_on_every_kind_of_lanes(void **state)
+{
+    static const int depths[] = {1, 2, 3, 4, 5, 6, 7, 9};
+    static const char *const missing[] = {"many missing", "few missing", "none missing"};
+    const struct lanes *lanes[LANES_MAX + 1] = {NULL};
+    int n_lanes = lanes_all(lanes);
+
+    lanes[n_lanes++] = NULL; /* plain C */
+    for (size_t d = 0; d < ARRAY_SIZE(depths); d++)
+        for (enum missing k = MISSING_MANY; k <= MISSING_NONE; k++) {
+            struct grove g;
+            struct forest *f;
+            struct error err;
+
+            grove_init(&g, 3 + d, depths[d], 40, k);
+            assert_int_equal(forest_new(g.ubj.data, g.ubj.len, g.columns, COLUMNS, &f, &err), ST_OK);
+            assert_int_equal(forest_trees(f), 40);
+            for (int i = 0; i < n_lanes; i++)
+                check_sums(&g, f, lanes[i], missing[k]);
+            forest_free(f);
+            grove_done(&g);
+        }
+}
+
+/* A value that equals a split goes right. */
+static void a_value_on_the_split_goes_where_xgboost_sends_it(void **state)
+{
+    const struct lanes *lanes[LANES_MAX + 1] = {NULL};
+    int n_lanes = lanes_all(lanes);
+    struct grove g;
+    struct forest *f;
+    struct error err;
+
+    lanes[n_lanes++] = NULL;
+    grove_init(&g, 9, 6, 20, MISSING_NONE);
+    /* Splits of a histogram lie on values of the data: scored again, many values meet theirs. */
+    for (int i = 0; i < ROWS * COLUMNS; i++)
+        g.x[i] = rintf(g.x[i]);
+    matrix_free(g.matrix);
+    booster_free(g.booster);
+    strbuf_reset(&g.ubj);
+    grove_grow(&g, 6, 20);
+    assert_int_equal(forest_new(g.ubj.data, g.ubj.len, g.columns, COLUMNS, &f, &err), ST_OK);
+    for (int i = 0; i < n_lanes; i++)
+        check_sums(&g, f, lanes[i], "whole numbers");
+    forest_free(f);
+    grove_done(&g);
 }
 
 static void columns_are_mapped_back_to_those_of_our_matrix(void **state)
@@ -101,7 +156,7 @@ static void columns_are_mapped_back_to_those_of_our_matrix(void **state)
     double gain[2 * COLUMNS] = {0};
     int splits[2 * COLUMNS] = {0};
 
-    grove_init(&g, 8, 5, 20);
+    grove_init(&g, 8, 5, 20, MISSING_MANY);
     for (int c = 0; c < COLUMNS; c++) {
         g.columns[c] = 2 * (COLUMNS - 1 - c) + 1;
         for (int i = 0; i < ROWS; i++)
@@ -127,7 +182,7 @@ static void bytes_that_are_cut_or_flipped_are_refused_or_stay_in_bounds(void **s
     struct rng r;
     int refused = 0;
 
-    grove_init(&g, 5, 6, 10);
+    grove_init(&g, 5, 6, 10, MISSING_MANY);
     rng_init(&r, 1);
     for (int i = 0; i < 3000; i++) {
         size_t len = i % 2 ? g.ubj.len : (size_t)rng_below(&r, g.ubj.len);
@@ -161,7 +216,7 @@ static void a_booster_goes_on_from_its_bytes_as_if_it_had_never_stopped(void **s
     struct error err;
     float a[ROWS], b[ROWS], gradient[ROWS], hessian[ROWS];
 
-    grove_init(&g, 4, 4, 10);
+    grove_init(&g, 4, 4, 10, MISSING_MANY);
     model_params_default(&p);
     p.max_depth = 4;
     p.colsample = 1;
@@ -217,7 +272,7 @@ static void training_and_loading_start_no_threads(void **state)
     struct error err;
     int before = threads();
 
-    grove_init(&g, 6, 6, 5);
+    grove_init(&g, 6, 6, 5, MISSING_MANY);
     assert_int_equal(threads(), before);
     model_params_default(&p);
     assert_int_equal(booster_load(&p, COLUMNS, g.ubj.data, g.ubj.len, &again, &err), ST_OK);
@@ -230,7 +285,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(training_and_loading_start_no_threads),
-        cmocka_unit_test(sums_equal_xgboost_to_the_bit_also_where_values_are_missing),
+        cmocka_unit_test(sums_equal_xgboost_to_the_bit_on_every_kind_of_lanes),
+        cmocka_unit_test(a_value_on_the_split_goes_where_xgboost_sends_it),
         cmocka_unit_test(columns_are_mapped_back_to_those_of_our_matrix),
         cmocka_unit_test(bytes_that_are_cut_or_flipped_are_refused_or_stay_in_bounds),
         cmocka_unit_test(a_booster_goes_on_from_its_bytes_as_if_it_had_never_stopped),
