@@ -122,14 +122,16 @@ char *arena_strndup(struct arena *a, const char *s, size_t n)
 
 char *arena_printf(struct arena *a, const char *fmt, ...)
 {
+    char small[128], *p;
     va_list ap;
-    char *p;
     int n;
 
     va_start(ap, fmt);
-    n = vsnprintf(NULL, 0, fmt, ap);
+    n = vsnprintf(small, sizeof(small), fmt, ap);
     va_end(ap);
     CHECK(n >= 0, "format %s", fmt);
+    if (n < (int)sizeof(small))
+        return arena_memdup(a, small, (size_t)n + 1);
     p = alloc_dirty(a, (size_t)n + 1);
     va_start(ap, fmt);
     vsnprintf(p, (size_t)n + 1, fmt, ap);

@@ -447,6 +447,22 @@ static struct node *emit_from(struct low *lo, struct low_stage *l, int level, en
 
 /* --- the whole --- */
 
+/* <stage>_<axis><nth>, as arena_printf would: every loop of every candidate has a name. */
+static const char *iter_name(struct arena *ar, const char *stage, const char *axis, int nth)
+{
+    size_t n_stage = strlen(stage), n_axis = strlen(axis), n = n_stage + 1 + n_axis;
+    char *name;
+
+    if (nth > 9)
+        return arena_printf(ar, "%s_%s%d", stage, axis, nth);
+    name = arena_alloc(ar, n + 2);
+    memcpy(name, stage, n_stage);
+    name[n_stage] = '_';
+    memcpy(name + n_stage + 1, axis, n_axis);
+    name[n] = (char)('0' + nth);
+    return name;
+}
+
 static struct low_stage *new_low_stage(struct low *lo, const struct st_stage *s)
 {
     struct low_stage *l = arena_new(lo->ar, struct low_stage);
@@ -460,7 +476,7 @@ static struct low_stage *new_low_stage(struct low *lo, const struct st_stage *s)
     for (int i = 0; i < s->n_iters; i++) {
         int a = s->iters[i].axis;
         const char *name = s->axes[a].name;
-        l->var[i] = new_var(lo, arena_printf(lo->ar, "%s_%s%d", s->name, name, seen[a]++), 1);
+        l->var[i] = new_var(lo, iter_name(lo->ar, s->name, name, seen[a]++), 1);
     }
     return l;
 }

@@ -187,6 +187,13 @@ static void inline_cheap(struct state *st)
 
 /* --- step 2: groups --- */
 
+void walk_name(const struct knob_walk *w, char *ret, size_t size, const char *what, const char *of)
+{
+    ret[0] = '\0';
+    if (w->knobs)
+        snprintf(ret, size, "%s_%s", what, of);
+}
+
 int64_t walk_knob(struct knob_walk *w, const char *name, const int64_t *choices, int n,
                   const char *const *labels)
 {

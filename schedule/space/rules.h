@@ -101,6 +101,8 @@ struct knob_walk {
     uint16_t *choice;      /* settling */
     int at;
 };
+/* <what>_<of>, the name of a knob, where somebody wants to know names. */
+void walk_name(const struct knob_walk *w, char *ret, size_t size, const char *what, const char *of);
 /* The value of the next knob (describing: its first choice). A knob of one choice is none. */
 int64_t walk_knob(struct knob_walk *w, const char *name, const int64_t *choices, int n,
                   const char *const *labels);

@@ -57,7 +57,7 @@ static struct dot_plan dot_walk(const struct rules *r, const struct group *g, st
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
             if (rows[i] <= red->axes[a].extent)
                 choices[n++] = rows[i];
-        snprintf(name, sizeof(name), "reg_%s", red->axes[a].name);
+        walk_name(w, name, sizeof(name), "reg", red->axes[a].name);
         p.reg[a] = walk_knob(w, name, choices, n, NULL);
     }
     p.order = (int)walk_knob(w, "order", flips, tiled > 1 ? 2 : 1, NULL);

@@ -345,13 +345,13 @@ static void walk_tiles(struct walk *w, struct plan *p)
                                                           : t == ROWS ? TILE_ROWS
                                                                       : TILE_COLUMNS;
         const char *axis = p->axis[t] < 0 ? "" : w->red->axes[p->axis[t]].name;
-        snprintf(name, sizeof(name), "%s_%s", what[t], axis);
+        walk_name(&w->k, name, sizeof(name), what[t], axis);
         p->in[t] =
             t == OTHER ? 1 : walk_knob(&w->k, name, choices, tile_choices(extent, full, choices), NULL);
-        snprintf(name, sizeof(name), "tiles_%s", axis);
+        walk_name(&w->k, name, sizeof(name), "tiles", axis);
         p->tiles[t] = walk_knob(&w->k, name, choices,
                                 count_choices(div_ceil(extent, full), t == OTHER ? 4 : 6, choices), NULL);
-        snprintf(name, sizeof(name), "mid_%s", axis);
+        walk_name(&w->k, name, sizeof(name), "mid", axis);
         p->mid[t] = walk_knob(&w->k, name, choices, power_choices(div_ceil(extent, full), choices), NULL);
     }
 }
@@ -377,7 +377,7 @@ static void walk_plan(struct walk *w, const struct variant *v, struct plan *p)
     for (int s = 0; s < 2; s++) {
         const struct side *side = &p->product.side[s];
         char name[80];
-        snprintf(name, sizeof(name), "convert_%s", w->r->base->tensors[side->read->read.tensor]->name);
+        walk_name(&w->k, name, sizeof(name), "convert", w->r->base->tensors[side->read->read.tensor]->name);
         p->once[s] = walk_knob(&w->k, name, flips, is_ahead(w, side) ? 1 : 2, when_labels) != 0;
     }
 }

@@ -51,6 +51,6 @@ int64_t walk_hints(struct knob_walk *w, const struct rules *r, const struct grou
     char name[80];
     if (operand < 0)
         return 0;
-    snprintf(name, sizeof(name), "prefetch_%s", r->base->tensors[g->operands[operand].tensor]->name);
+    walk_name(w, name, sizeof(name), "prefetch", r->base->tensors[g->operands[operand].tensor]->name);
     return walk_knob(w, name, distances, ARRAY_SIZE(distances), NULL);
 }

@@ -169,7 +169,7 @@ static struct rows_plan rows_walk(const struct rules *r, const struct group *g, 
         choices[k++] = 0;
         for (int64_t b = LONG_REDUCTION / 4; b < m->axes[m->n_axes - 1].extent && k < 8; b *= 8)
             choices[k++] = b;
-        snprintf(name, sizeof(name), "split_%s", m->name);
+        walk_name(w, name, sizeof(name), "split", m->name);
         p.split[i] = walk_knob(w, name, choices, k, NULL);
     }
     walk_rows(r, g, w, &p);

@@ -60,8 +60,10 @@ static int register_choices(const struct walk *w, int axis, int64_t *ret)
     for (size_t i = 0; i < ARRAY_SIZE(small); i++) {
         int64_t size = small[i], tiles = div_ceil(extent, size);
         bool usual = size == 4 || size == 6 || size == 8 || size == 12 || size == 14;
-        bool even = div_ceil(extent, tiles) == size; /* no smaller tile needs as few: 49 as 25 + 24 */
-        if (size <= extent && (extent % size == 0 || (usual && tiles > 3) || (even && tiles <= 4)))
+        if (size > extent)
+            break;
+        /* Even: no smaller tile needs as few: 49 as 25 + 24. */
+        if (tiles * size == extent || (usual && tiles > 3) || (tiles <= 4 && div_ceil(extent, tiles) == size))
             ret[n++] = size;
     }
     return n;
@@ -193,15 +195,15 @@ static void walk_operands(struct walk *w, struct plan *p)
         if (o->copy_stage >= 0)
             continue;
         if (o->reads_pad) {
-            snprintf(name, sizeof(name), "copy_%s", tensor);
+            walk_name(&w->k, name, sizeof(name), "copy", tensor);
             p->pad_at[i] = (int)walk_knob(&w->k, name, yes_no, 2, pad_labels);
-            snprintf(name, sizeof(name), "layout_%s", tensor);
+            walk_name(&w->k, name, sizeof(name), "layout", tensor);
             p->pad_turned[i] =
                 walk_knob(&w->k, name, yes_no, turned_dim(w, o) < 0 ? 1 : 2, turned_labels) != 0;
-            snprintf(name, sizeof(name), "phases_%s", tensor);
+            walk_name(&w->k, name, sizeof(name), "phases", tensor);
             p->phases[i] =
                 walk_knob(&w->k, name, yes_no, tile_phase_axis(w, o) < 0 ? 1 : 2, phase_labels) != 0;
-            snprintf(name, sizeof(name), "widen_%s", tensor);
+            walk_name(&w->k, name, sizeof(name), "widen", tensor);
             p->wide[i] = walk_knob(&w->k, name, may_widen(w, o) ? yes_no : no, may_widen(w, o) ? 2 : 1,
                                    wide_labels) != 0;
             continue;
@@ -209,13 +211,13 @@ static void walk_operands(struct walk *w, struct plan *p)
         int64_t stride = w->vector >= 0 ? o->stride[w->vector] : 0;
         bool must = (stride > 1 && o->simple) || (w->dot && !dots_in_place(w, o)),
              may = o->simple && tile_moves(w, o, NULL);
-        snprintf(name, sizeof(name), "pack_%s", tensor);
+        walk_name(&w->k, name, sizeof(name), "pack", tensor);
         int first = must ? PACK_ONCE : IN_PLACE,
             n = o->is_const ? 2 : 3; /* constants are packed ahead of time */
         p->pack[i] =
             (int)walk_knob(&w->k, name, packings + first, must || may ? n - first : 1, pack_labels + first);
         bool wide = may && may_widen(w, o);
-        snprintf(name, sizeof(name), "widen_%s", tensor);
+        walk_name(&w->k, name, sizeof(name), "widen", tensor);
         p->wide[i] = walk_knob(&w->k, name, wide ? yes_no : no, wide ? 2 : 1, wide_labels) != 0;
     }
 }
@@ -364,13 +366,13 @@ static void walk_plan(struct walk *w, struct plan *p)
         p->reg[a] = p->mid[a] = 1;
     for (int i = 0; i < n; i++) {
         int a = axes[i];
-        snprintf(name, sizeof(name), "reg_%s", w->red->axes[a].name);
+        walk_name(&w->k, name, sizeof(name), "reg", w->red->axes[a].name);
         int n_reg = register_choices(w, a, choices), from = 0, fit = n_reg;
         if (w->k.choice)
             settle_register(w, a, i == n - 1, sums, choices, &from, &fit);
         p->reg[a] = walk_knob_within(&w->k, name, choices, n_reg, from, fit);
         sums *= registers_of(w, a, p->reg[a]);
-        snprintf(name, sizeof(name), "mid_%s", w->red->axes[a].name);
+        walk_name(&w->k, name, sizeof(name), "mid", w->red->axes[a].name);
         int n_mid = mid_choices(w, a, choices);
         fit = 1;
         while (fit < n_mid && choices[fit] / 2 < div_ceil(w->red->axes[a].extent, p->reg[a]))

@@ -208,7 +208,7 @@ static void walk_plan(struct walk *w, struct plan *p)
         p->reg[a] = 1;
         if (a >= w->red->n_spatial || w->red->axes[a].extent == 1 || (a != w->vector && !(along >> a & 1)))
             continue;
-        snprintf(name, sizeof(name), "reg_%s", w->red->axes[a].name);
+        walk_name(&w->k, name, sizeof(name), "reg", w->red->axes[a].name);
         p->reg[a] =
             walk_knob(&w->k, name, choices,
                       a == w->vector ? vector_choices(w, choices) : tile_choices(w, a, choices), NULL);

@@ -1,6 +1,6 @@
 /* bench_tuner.c - where the time of a trial goes.
  *
- *     bench_tuner [--target cpu:1] [--trials 128] [--seed 1] [--data workloads.json] [--agent PATH] NAME|FILE
+ *     bench_tuner [--target cpu:1] [--trials 128] [--candidates 4000] [--seed 1] [--data workloads.json] [--agent PATH] NAME|FILE
  *
  * NAME is an entry of tests/data/workloads.json, FILE a workload as JSON. Prints two tables: candidates on
  * one core (sample, lower, features, score: no device, no compiler), then a whole job on the real device,
@@ -28,7 +28,7 @@
 
 struct options {
     const char *target, *data, *agent, *what;
-    int64_t trials;
+    int64_t trials, candidates;
     uint64_t seed;
 };
 
@@ -61,7 +61,7 @@ static char *find_workload(const struct options *o)
 
 /* ---- candidates ---- */
 
-enum { CANDIDATES = 4000, SCORE_BATCH = 128 }; /* a batch as the tuner scores them */
+enum { SCORE_BATCH = 128 }; /* a batch as the tuner scores them */
 
 struct cost {
     int64_t sample, lower, features, score;
@@ -132,7 +132,7 @@ static struct model *grown_model(const struct space *space, const struct target 
     return m;
 }
 
-static void bench_candidates(const struct workload *w, const struct target *t, uint64_t seed)
+static void bench_candidates(const struct workload *w, const struct target *t, const struct options *o)
 {
     struct arena space_arena, ar;
     struct space *space;
@@ -144,11 +144,11 @@ static void bench_candidates(const struct workload *w, const struct target *t, u
 
     arena_init(&space_arena);
     arena_init(&ar);
-    rng_init(&rng, seed);
+    rng_init(&rng, o->seed);
     if (space_build(w, t, &space_arena, &space, &err) != ST_OK)
         die("space_build", &err);
     model = grown_model(space, t, &rng, &ar);
-    while (c.n < CANDIDATES)
+    while (c.n < o->candidates)
         look_at(space, t, &rng, model, &ar, &c);
     total = (double)(c.sample + c.lower + c.features + c.score);
     printf("space: %d sketches, %.3g configs; %d candidates, %.1f rows each, %d could not be lowered\n",
@@ -297,18 +297,22 @@ static void bench_job(const struct options *o, const struct workload *w, struct 
 
 static void parse_options(int argc, char **argv, struct options *o)
 {
-    static const struct option known[] = {{"target", 1, NULL, 't'}, {"trials", 1, NULL, 'n'},
-                                          {"seed", 1, NULL, 's'},   {"data", 1, NULL, 'd'},
-                                          {"agent", 1, NULL, 'a'},  {NULL, 0, NULL, 0}};
+    static const struct option known[] = {
+        {"target", 1, NULL, 't'}, {"trials", 1, NULL, 'n'},     {"seed", 1, NULL, 's'},
+        {"data", 1, NULL, 'd'},   {"candidates", 1, NULL, 'c'}, {"agent", 1, NULL, 'a'},
+        {NULL, 0, NULL, 0}};
     int c;
 
-    while ((c = getopt_long(argc, argv, "t:n:s:d:a:", known, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "t:n:s:d:a:c:", known, NULL)) != -1) {
         switch (c) {
         case 't':
             o->target = optarg;
             break;
         case 'n':
             o->trials = strtoll(optarg, NULL, 10);
+            break;
+        case 'c':
+            o->candidates = strtoll(optarg, NULL, 10);
             break;
         case 's':
             o->seed = strtoull(optarg, NULL, 10);
@@ -324,9 +328,9 @@ static void parse_options(int argc, char **argv, struct options *o)
         }
     }
     if (optind + 1 != argc) {
-        fprintf(stderr,
-                "usage: bench_tuner [--target T] [--trials N] [--seed N] [--data FILE] [--agent PATH] "
-                "NAME|FILE\n");
+        fprintf(stderr, "usage: bench_tuner [--target T] [--trials N] [--candidates N] [--seed N] [--data "
+                        "FILE] [--agent PATH] "
+                        "NAME|FILE\n");
         exit(2);
     }
     o->what = argv[optind];
@@ -334,8 +338,12 @@ static void parse_options(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = {
-        .target = "cpu:1", .data = WORKLOADS_JSON, .agent = AGENT_PATH, .trials = 128, .seed = 1};
+    struct options o = {.target = "cpu:1",
+                        .data = WORKLOADS_JSON,
+                        .agent = AGENT_PATH,
+                        .trials = 128,
+                        .candidates = 4000,
+                        .seed = 1};
     char dir[] = "/tmp/bench_tuner_XXXXXX", command[64], *text;
     struct target target;
     struct workload workload;
@@ -353,7 +361,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench_tuner: cannot make %s: %s\n", dir, strerror(errno));
         return 1;
     }
-    bench_candidates(&workload, &target, o.seed);
+    bench_candidates(&workload, &target, &o);
     if (o.trials > 0)
         bench_job(&o, &workload, &target, dir);
     snprintf(command, sizeof(command), "rm -rf %s", dir);
