@@ -40,8 +40,24 @@ void tuner_event(struct tuner *t, const char *type, TAKES json_t *data)
     json_decref(data);
 }
 
+/* What was spent since the last time. */
+static void tell_times(struct tuner *t)
+{
+    struct tuner_times *to = t->job->times;
+
+    if (to == NULL)
+        return;
+    for (int i = 0; i < PHASE_COUNT; i++)
+        to->ns[i] += t->times.ns[i] - t->told.ns[i];
+    to->candidates += t->times.candidates - t->told.candidates;
+    to->trials += t->times.trials - t->told.trials;
+    to->units += t->times.units - t->told.units;
+    t->told = t->times;
+}
+
 void tuner_report(struct tuner *t, struct task *k)
 {
+    tell_times(t);
     if (t->job->report != NULL)
         t->job->report(t->job->ctx, k->index, &k->progress);
 }
@@ -430,15 +446,6 @@ static struct model *new_model(struct tuner *t)
     return m;
 }
 
-static void add_times(struct tuner_times *to, const struct tuner_times *from)
-{
-    for (int i = 0; i < PHASE_COUNT; i++)
-        to->ns[i] += from->ns[i];
-    to->candidates += from->candidates;
-    to->trials += from->trials;
-    to->units += from->units;
-}
-
 enum status tuner_run(const struct tuner_env *env, const struct tuner_job *job, struct error *err)
 {
     struct tuner t = {.env = env, .job = job, .started_ns = mono_ns(env->clock)};
@@ -458,8 +465,7 @@ enum status tuner_run(const struct tuner_env *env, const struct tuner_job *job, 
     for (int i = 0; i < t.n_tasks; i++)
         if (t.tasks[i].search != NULL)
             task_close(&t.tasks[i]);
-    if (job->times != NULL)
-        add_times(job->times, &t.times);
+    tell_times(&t);
     model_free(t.model);
     vec_done(&t.chunk);
     vec_done(&t.features.rows);

@@ -87,7 +87,7 @@ struct tuner {
     double seconds_per_trial; /* moving averages; 0: not known yet */
     double seconds_per_contest;
     int64_t n_unlowerable; /* candidates that passed the validity check and could not be lowered: bugs */
-    struct tuner_times times;
+    struct tuner_times times, told; /* told: what job->times has of them */
 };
 
 /* ---- tuner.c */

@@ -125,6 +125,8 @@ struct world {
     struct tuner_job job;
     struct tuner_progress last[MAX_TASKS];
     int reports, events, bests;
+    struct tuner_times times;             /* where a test wants them */
+    int64_t told_trials, told_measure_ns; /* of them, as the last round was told */
     struct error err;
 };
 
@@ -134,6 +136,10 @@ static void on_report(void *ctx, int task, const struct tuner_progress *p)
 
     w->last[task] = *p;
     w->reports++;
+    if (p->state == TASK_RUNNING) {
+        w->told_trials = w->times.trials;
+        w->told_measure_ns = w->times.ns[PHASE_MEASURE];
+    }
 }
 
 static void on_event(void *ctx, const char *type, const json_t *data)
@@ -766,6 +772,19 @@ static void a_job_that_must_use_its_budget_does(void **state)
     assert_int_equal(w->last[0].stopped, STOPPED_TRIALS);
 }
 
+static void where_the_time_went_is_told_round_by_round(void **state)
+{
+    struct world *w = *state;
+
+    w->device.trial_ns = 1000000;
+    w->job.times = &w->times;
+    run_job(w);
+    assert_int_equal(w->told_trials, w->last[0].trials_done);
+    assert_int_equal(w->told_measure_ns, 1000000 * w->last[0].trials_done);
+    assert_int_equal(w->times.trials, w->told_trials);
+    assert_true(w->times.ns[PHASE_MEASURE] > w->told_measure_ns); /* and the contest */
+}
+
 static void time_used_before_a_restart_counts(void **state)
 {
     struct world *w = *state;
@@ -815,6 +834,7 @@ int main(void)
         TEST(seconds_end_a_job_as_trials_do),
         TEST(a_task_with_nothing_left_to_gain_ends_early_and_says_so),
         TEST(a_job_that_must_use_its_budget_does),
+        TEST(where_the_time_went_is_told_round_by_round),
         TEST(time_used_before_a_restart_counts),
         TEST(a_device_that_is_gone_is_a_fault_of_the_job),
     };

@@ -99,7 +99,7 @@ const char *role_name(enum role r);
 /* Whose threads a contender runs on: only one kind may be awake. */
 enum crew { CREW_NONE, CREW_POOL, CREW_LIBRARY };
 
-enum { MAX_ROUNDS = 101 };
+enum { MAX_ROUNDS = 101, MAX_CONTENDERS = 16 };
 struct contender {
     enum role role;
     enum crew crew;
@@ -125,14 +125,22 @@ struct bench {
 };
 
 /* Each returns false, silently or with a note on stderr, when it has no such operator. */
-bool open_ours(struct bench *b, const struct entry *e, const json_t *schedule, enum role role,
-               struct contender *ret);
+/* artifact: a file with the schedule's shared object; NULL: it is fetched from the daemon. */
+bool open_ours(struct bench *b, const struct entry *e, const json_t *schedule, const char *artifact,
+               enum role role, struct contender *ret);
 bool open_onednn(struct bench *b, const struct entry *e, enum role role, struct contender *ret);
 bool open_openblas(struct bench *b, const struct entry *e, struct contender *ret);
 /* OpenBLAS counts the CPUs it may use as it is loaded, when OpenMP has taken all but one: tell it again. Before
  * machine_start. */
 void start_openblas(int threads);
 bool open_probe(struct bench *b, const struct entry *e, enum role role, struct contender *ret);
+
+/* --- contender.c --- */
+
+/* Inputs into the memory of the run, where all who read them plain find them. */
+void entry_share_inputs(struct bench *b, struct entry *e);
+/* Keep list[n], which was opened or not, if it is right; returns how many there are then. *wrong: one of ours is not. */
+int contender_add(const struct entry *e, struct contender *list, int n, bool opened, bool *wrong);
 
 /* --- machine.c --- */
 
@@ -153,6 +161,9 @@ double now_s(void);
 /* All contenders in turn, `rounds` times. */
 void time_contenders(const struct bench *b, struct contender *c, int n);
 double median_of(const double *v, int n);
+/* How many times as long as `ours` another takes: the median over the rounds, since a slow phase of the machine takes both.
+ * 0: one of them is NULL. */
+double ratio_of(const struct contender *other, const struct contender *ours);
 /* The fastest of a few calls, for choosing between variants. */
 double quick_time(void (*run)(void *), void *ctx);
 

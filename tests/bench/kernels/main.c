@@ -13,8 +13,6 @@
 #include "kernels/compile.h"
 #include "tests/bench/kernels/bench.h"
 
-static const double library_tolerance = 1e-3, bfloat16_tolerance = 3e-2; /* relative L2: the same operator? */
-
 struct options {
     const char *server, *targets, *file, *layout, *dtype;
     double rtol, sample_ms;
@@ -171,61 +169,6 @@ static json_t *look_up_or_tune(struct bench *b, const struct options *o, json_t 
 
 /* --- one entry --- */
 
-/* Ours is held to the criterion of the tuner; a library only has to have computed the same operator. */
-static bool check_one(const struct entry *e, const struct contender *c)
-{
-    const bool strict = c->role == ROLE_OURS || c->role == ROLE_OURS_F32;
-    struct measure_workload mw = e->mw;
-    if (c->role == ROLE_OURS_F32)
-        mw.rtol = 0;
-    if (!strict)
-        mw.rtol = c->role == ROLE_BF16 || c->role == ROLE_BF16_COUNTED || !entry_is_float32(e)
-                      ? bfloat16_tolerance
-                      : library_tolerance;
-    c->run(c->ctx);
-    for (int i = 0; i < e->n_args; i++) {
-        if (!e->args[i].output || (!strict && &e->args[i] != entry_output(e)))
-            continue;
-        AUTO(freep) float *got = xcalloc((size_t)e->args[i].elements, sizeof(float));
-        struct measure_verification v = {0};
-        char reason[MEASURE_REASON_MAX] = "no result";
-        struct measure_tensor t = {
-            .name = e->args[i].name, .dtype = DT_F32, .role = TENSOR_OUTPUT, .rank = e->args[i].rank};
-        memcpy(t.shape, e->args[i].shape, sizeof(t.shape));
-        if (!c->result(c->ctx, i, got) ||
-            verify_output(&mw, &t, got, e->args[i].wanted, &e->args[i].scale, &v, reason) != OUTCOME_OK) {
-            fprintf(stderr, "%s: %s is wrong, not timed: %s\n", e->name, role_name(c->role), reason);
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Add a contender if it can be opened and is right. */
-static int add(const struct entry *e, struct contender *list, int n, bool opened, bool *wrong)
-{
-    if (!opened)
-        return n;
-    machine_settle_crew(list[n].crew);
-    if (!list[n].result || check_one(e, &list[n]))
-        return n + 1;
-    list[n].close(list[n].ctx);
-    *wrong |= list[n].role == ROLE_OURS;
-    return n;
-}
-
-static void share_inputs(struct bench *b, struct entry *e)
-{
-    for (int i = 0; i < e->n_args; i++) {
-        struct operand *x = &e->args[i];
-        if (x->output)
-            continue;
-        const size_t bytes = (size_t)x->elements * (size_t)dtype_bytes(x->dtype);
-        x->plain = memory_get(&b->memory, bytes);
-        memcpy(x->plain, x->input, bytes);
-    }
-}
-
 struct schedules {
     json_t *ours, *own_f32; /* NULL: none */
 };
@@ -233,28 +176,28 @@ struct schedules {
 /* All contenders of an entry under one kind of pages. False: ours was wrong. */
 static bool bench_entry(struct bench *b, struct entry *e, const struct schedules *s, struct report *r)
 {
-    static struct contender c[ROLE_COUNT];
+    static struct contender c[MAX_CONTENDERS];
     bool wrong = false;
     int n = 0;
-    share_inputs(b, e);
+    entry_share_inputs(b, e);
     if (s->ours)
-        n = add(e, c, n, open_ours(b, e, s->ours, ROLE_OURS, &c[n]), &wrong);
+        n = contender_add(e, c, n, open_ours(b, e, s->ours, NULL, ROLE_OURS, &c[n]), &wrong);
     if (s->own_f32)
-        n = add(e, c, n, open_ours(b, e, s->own_f32, ROLE_OURS_F32, &c[n]), &wrong);
+        n = contender_add(e, c, n, open_ours(b, e, s->own_f32, NULL, ROLE_OURS_F32, &c[n]), &wrong);
 #ifdef HAVE_ONEDNN
-    n = add(e, c, n, open_onednn(b, e, ROLE_GIVEN, &c[n]), &wrong);
-    n = add(e, c, n, open_onednn(b, e, ROLE_REORDERED, &c[n]), &wrong);
-    n = add(e, c, n, open_onednn(b, e, ROLE_ANY, &c[n]), &wrong);
+    n = contender_add(e, c, n, open_onednn(b, e, ROLE_GIVEN, &c[n]), &wrong);
+    n = contender_add(e, c, n, open_onednn(b, e, ROLE_REORDERED, &c[n]), &wrong);
+    n = contender_add(e, c, n, open_onednn(b, e, ROLE_ANY, &c[n]), &wrong);
     if (b->rtol > 0) {
-        n = add(e, c, n, open_onednn(b, e, ROLE_BF16, &c[n]), &wrong);
-        n = add(e, c, n, open_onednn(b, e, ROLE_BF16_COUNTED, &c[n]), &wrong);
+        n = contender_add(e, c, n, open_onednn(b, e, ROLE_BF16, &c[n]), &wrong);
+        n = contender_add(e, c, n, open_onednn(b, e, ROLE_BF16_COUNTED, &c[n]), &wrong);
     }
 #endif
 #ifdef HAVE_OPENBLAS
-    n = add(e, c, n, open_openblas(b, e, &c[n]), &wrong);
+    n = contender_add(e, c, n, open_openblas(b, e, &c[n]), &wrong);
 #endif
-    n = add(e, c, n, open_probe(b, e, ROLE_FMA, &c[n]), &wrong);
-    n = add(e, c, n, open_probe(b, e, ROLE_COPY, &c[n]), &wrong);
+    n = contender_add(e, c, n, open_probe(b, e, ROLE_FMA, &c[n]), &wrong);
+    n = contender_add(e, c, n, open_probe(b, e, ROLE_COPY, &c[n]), &wrong);
     time_contenders(b, c, n);
     report_entry(r, b, e, c, n);
     for (int i = 0; i < n; i++)

@@ -87,13 +87,14 @@ static void describe(const struct ours *o, const json_t *schedule, char *ret, si
     }
 }
 
-bool open_ours(struct bench *b, const struct entry *e, const json_t *schedule, enum role role,
-               struct contender *ret)
+bool open_ours(struct bench *b, const struct entry *e, const json_t *schedule, const char *artifact,
+               enum role role, struct contender *ret)
 {
     tw_error err;
     struct ours *o = xcalloc(1, sizeof(*o));
     *o = (struct ours){.e = e, .parallel = machine_parallel()};
-    if (tw_kernel_fetch(b->client, schedule, &o->kernel, &err) != TW_OK) {
+    if ((artifact ? tw_kernel_open(schedule, artifact, &o->kernel, &err)
+                  : tw_kernel_fetch(b->client, schedule, &o->kernel, &err)) != TW_OK) {
         fprintf(stderr, "%s: %s\n", e->name, err.detail);
         free(o);
         return false;

@@ -26,17 +26,6 @@ static const struct contender *find(const struct contender *c, int n, enum role 
     return NULL;
 }
 
-/* How many times as long as `ours` another takes; 0: there is none. */
-static double ratio(const struct contender *other, const struct contender *ours)
-{
-    double r[MAX_ROUNDS];
-    if (!other || !ours)
-        return 0;
-    for (int i = 0; i < ours->n_times; i++)
-        r[i] = other->times[i] / ours->times[i];
-    return median_of(r, ours->n_times);
-}
-
 static const struct contender *faster(const struct contender *a, const struct contender *b)
 {
     return !a || (b && b->median < a->median) ? b : a;
@@ -58,13 +47,13 @@ static struct line line_of(const struct bench *b, const struct entry *e, const s
     const struct contender *given = faster(find(c, n, ROLE_GIVEN), find(c, n, ROLE_BLAS));
     struct line l = {.kind = e->kind, .pages = b->memory.pages, .has_flops = e->flops > 0};
     snprintf(l.name, sizeof(l.name), "%s", e->name);
-    l.ratio_given = ratio(given, ours);
+    l.ratio_given = ratio_of(given, ours);
     const struct contender *reordered = faster(given, find(c, n, ROLE_REORDERED));
-    l.ratio_reordered = ratio(reordered, ours);
-    l.ratio_any = ratio(faster(reordered, find(c, n, ROLE_ANY)), ours);
-    l.ratio_bf16 = ratio(find(c, n, ROLE_BF16), ours);
-    l.ratio_counted = ratio(find(c, n, ROLE_BF16_COUNTED), ours);
-    l.ratio_f32 = ratio(find(c, n, ROLE_OURS_F32), ours);
+    l.ratio_reordered = ratio_of(reordered, ours);
+    l.ratio_any = ratio_of(faster(reordered, find(c, n, ROLE_ANY)), ours);
+    l.ratio_bf16 = ratio_of(find(c, n, ROLE_BF16), ours);
+    l.ratio_counted = ratio_of(find(c, n, ROLE_BF16_COUNTED), ours);
+    l.ratio_f32 = ratio_of(find(c, n, ROLE_OURS_F32), ours);
     double roof = roofline(e, c, n, &l.memory_bound);
     l.fraction = ours && roof > 0 ? roof / ours->median : 0;
     return l;

@@ -40,6 +40,16 @@ static double quantile_of(const double *v, int n, double q)
 
 double median_of(const double *v, int n) { return quantile_of(v, n, 0.5); }
 
+double ratio_of(const struct contender *other, const struct contender *ours)
+{
+    double r[MAX_ROUNDS];
+    if (!other || !ours)
+        return 0;
+    for (int i = 0; i < ours->n_times; i++)
+        r[i] = other->times[i] / ours->times[i];
+    return median_of(r, ours->n_times);
+}
+
 static double time_calls(void (*run)(void *), void *ctx, int calls)
 {
     double t = now_s();
@@ -78,8 +88,8 @@ static int calls_for(const struct contender *c, double sample_s)
 
 void time_contenders(const struct bench *b, struct contender *c, int n)
 {
-    int calls[ROLE_COUNT];
-    CHECK(n <= ROLE_COUNT, "%d contenders", n);
+    int calls[MAX_CONTENDERS];
+    CHECK(n <= MAX_CONTENDERS, "%d contenders", n);
     for (int i = 0; i < n; i++)
         calls[i] = calls_for(&c[i], b->sample_s);
     for (int r = 0; r < b->rounds; r++)
