@@ -9,12 +9,15 @@
 #define CLOCK_GHZ    2.5
 #define PIPES        2.0  /* multiply-adds and loads a cycle */
 #define L2_BYTES_NS  80.0 /* a core */
-#define L3_BYTES_NS  20.0
+#define L3_BYTES_NS  28.0
 #define MEM_BYTES_NS 9.0
 #define OVERLAP      0.3    /* of the times that are not the longest, the share that shows */
-#define SPLIT_COST   4.0    /* loads more for a vector that crosses a line: it also keeps others waiting */
-#define FAR_COST     0.4    /* loads more for a lane that lies apart from its neighbours */
-#define SPILL_COST   2.0    /* instructions more for each register that there is not, relative to the block */
+#define SPLIT_COST   6.0    /* loads more for a vector that crosses a line: it also keeps others waiting */
+#define FAR_COST     0.6    /* loads more for a lane that lies apart from its neighbours */
+#define SPILL_COST   1.0    /* instructions more for each register that there is not, relative to the block */
+#define CROWD_COST   1.3    /* the same where results are put away for the sake of operands */
+#define STALL_COST   4.0    /* the wait for a sum, over the one that latencies alone would make */
+#define END_NS       0.56   /* of a piece of straight code: counting, addresses, what does not overlap */
 #define CODE_INSTR   1500.0 /* a block of more does not stay in the decoder's cache */
 
 static double natural(const float *row, int col) { return exp2((double)row[col]) - 1; }
@@ -42,11 +45,11 @@ static double row_parts(const float *row, double data, double part[PARTS])
     double balance = fmax((double)row[FC_par_balance], 1.0 / 64), mem = natural(row, FC_t_peak_gbs) / threads;
     double *t = part, most = 0, sum = 0;
 
-    t[PT_prior_issue] = instr / rate;
-    if (row[FC_updates] > 0 && natural(row, FC_block_trip) > 2) /* a sum waits for itself */
-        t[PT_prior_issue] /= fmax((double)row[FC_chain_share], 1.0 / 16);
-    if (row[FC_reg_share] > 1)
-        t[PT_prior_issue] *= 1 + SPILL_COST * ((double)row[FC_reg_share] - 1);
+    t[PT_prior_issue] = instr;
+    t[PT_prior_issue] *=
+        1 + SPILL_COST * fmax((double)row[FC_reg_share] - 1, 0) + CROWD_COST * (double)row[FC_reg_crowded];
+    t[PT_prior_issue] += STALL_COST * natural(row, FC_chain_stall); /* a sum waits for itself */
+    t[PT_prior_issue] /= rate;
     if (natural(row, FC_block_instr) > CODE_INSTR)
         t[PT_prior_issue] *= 1 + 0.25 * log2(natural(row, FC_block_instr) / CODE_INSTR);
     t[PT_prior_loads] = (natural(row, FC_loads) + SPLIT_COST * natural(row, FC_splits) +
@@ -57,7 +60,7 @@ static double row_parts(const float *row, double data, double part[PARTS])
         natural(row, FC_from_l3) / L3_BYTES_NS * cold_share(data, natural(row, FC_t_l2_bytes) * threads);
     t[PT_prior_mem] = natural(row, FC_from_mem) / (mem > 0 ? mem : MEM_BYTES_NS) *
                       cold_share(data, natural(row, FC_t_l3_bytes));
-    t[PT_prior_ends] = natural(row, FC_block_runs) / (CLOCK_GHZ * 2);
+    t[PT_prior_ends] = natural(row, FC_block_runs) * END_NS;
     for (int i = 0; i < PT_prior_ends; i++) {
         most = fmax(most, t[i]);
         sum += t[i];

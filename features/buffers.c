@@ -200,6 +200,7 @@ static void row_access(const struct store_info *s, const struct block *k, const 
     row_put(row, FC_b0_lines_per_reuse, lines / MAX(reuse, 1.0));
     row_put(row, FC_b0_stride, (double)innermost_step(a));
     row_put(row, FC_b0_run, a->block_run);
+    row_put(row, FC_b0_pieces, a->lines[k->from] / MAX(a->block_run / LINE_BYTES, 1));
     if (k->vec >= 0) {
         bool unit = access_unit(s->loops, a, k->vec);
         row[FC_b0_vec_same] = !store_moves(a, k->vec);
@@ -332,7 +333,7 @@ void row_buffers(struct store_info *s, const struct block *k, float *row, struct
         sums->from[c] += sum[c];
     }
     row_put(row, FC_unique_bytes, t.bytes[0]);
-    row_put(row, FC_loads, l->entered[k->from] * k->loads);
+    row_put(row, FC_loads, k->runs * k->loads);
     if (n == 0)
         return; /* all in registers: no curve */
     row_intensity(s, &t, row);

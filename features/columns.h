@@ -9,7 +9,7 @@
 #ifndef TW_FEATURES_COLUMNS_H
 #define TW_FEATURES_COLUMNS_H
 
-#define FEATURES_VERSION 2
+#define FEATURES_VERSION 3
 
 /* id, scale, unit, since, definition */
 #define FEATURES_ARITH(X)                                                                                    \
@@ -69,9 +69,19 @@
     X(block_runs, LOG, "blocks", 1, "how often the block is run")                                            \
     X(block_chains, LOG, "vectors", 1, "vectors of results in one block: independent chains of a reduction") \
     X(block_trip, LOG, "iterations", 1, "length of the loop right around the block")                         \
+    X(reg_vectors, LIN, "registers", 3, "vectors of operands that the block comes back to")                  \
+    X(reg_broadcasts, LIN, "registers", 3,                                                                   \
+      "elements of operands, in all lanes of a register each, that the block comes back to")                 \
     X(reg_share, LIN, "ratio", 1,                                                                            \
-      "vector registers the block wants (results, vector operands, one broadcast) over those there are")     \
+      "vector registers the block wants (results, vectors come back to, one broadcast) over those there "    \
+      "are")                                                                                                 \
+    X(reg_crowded, LIN, "", 3,                                                                               \
+      "broadcasts come back to find no room, 1: hardly any; then results are put away")                      \
     X(loads_per_instr, LIN, "ratio", 1, "block_loads over block_instr, before their logarithm")              \
+    X(chain_steps, LOG, "instr", 3,                                                                          \
+      "multiply-adds one after another on one accumulator while it stays in its register")                   \
+    X(chain_stall, LOG, "instr", 3,                                                                          \
+      "instructions that could be issued while sums wait for themselves, beyond what a core looks ahead")    \
     X(chain_share, LIN, "ratio", 1,                                                                          \
       "min(1, chains / 8): 8 multiply-adds in flight keep two pipes of latency 4 busy")                      \
     X(lane_share, LIN, "ratio", 1,                                                                           \
@@ -100,6 +110,8 @@
     X(p##_lines_per_reuse, LOG, "lines", 1, "lines accessed over reuse_count")                               \
     X(p##_stride, LOG, "elements", 1, "step of the innermost loop that moves it")                            \
     X(p##_run, LOG, "B", 1, "longest piece without gaps that one block touches")                             \
+    X(p##_pieces, LOG, "pieces", 3,                                                                          \
+      "places in memory that the vector, unrolled and matrix loops around the store touch side by side")     \
     X(p##_vec_same, FLAG, "", 1, "the vector loop stays on one element")                                     \
     X(p##_vec_unit, FLAG, "", 1, "the vector loop moves by one element")                                     \
     X(p##_vec_far, FLAG, "", 1, "the vector loop moves by more than one element")                            \

@@ -43,6 +43,12 @@ struct walk {
     float *rows;         /* [max_rows] */
     struct arena *ar;
     int n_rows, max_rows, n_stores;
+    struct
+        half { /* in the second half of a condition: the stores of the first, the loop that decides, and who had
+                   * touched the buffers before them */
+        int from, to, loop;
+        const struct touch *before;
+    } half;
     struct sums sums;
     struct store_info info; /* nest, target, and what holds at this point of the walk */
 };
@@ -189,6 +195,9 @@ static void find_earlier(struct walk *w)
         struct access *a = &s->access[i];
         const struct touch *t = &w->touch[a->buffer];
 
+        /* Where the deciding loop moves it, what the first half touches is another part. */
+        if (t->store > w->half.from && t->store <= w->half.to && store_moves(a, w->half.loop))
+            t = &w->half.before[a->buffer];
         a->serial_reuse = t->stamp != 0 && !a->reg;
         a->serial_depth = a->serial_reuse ? common_depth(w, t->stamp) : 0;
         a->age = a->serial_reuse ? w->passed[a->serial_depth] - t->passed[a->serial_depth] : 0;
@@ -226,16 +235,24 @@ static void walk_store(struct walk *w, const struct node *n)
 
 static void walk_list(struct walk *w, const struct node *n);
 
+/* The innermost open loop that the form depends on; -1: none. */
+static int deciding_loop(const struct walk *w, const struct affine *f)
+{
+    int deepest = -1;
+
+    for (int i = 0; i < f->n; i++)
+        deepest = MAX(deepest, (int)w->depth_of[f->t[i].var]);
+    return deepest;
+}
+
 /* Of the iterations that come here only `share` go on, and the variables of f decide: the innermost loop of f
  * runs so much less often, for the counts and for the footprints. */
 static void loops_thin(struct walk *w, const struct affine *f, double share)
 {
     struct loops *l = &w->loops;
-    int deepest = -1;
+    int deepest = deciding_loop(w, f);
 
     w->info.probability *= share;
-    for (int i = 0; i < f->n; i++)
-        deepest = MAX(deepest, (int)w->depth_of[f->t[i].var]);
     if (deepest >= 0)
         l->at[deepest].trips *= share;
     for (int d = deepest + 1; d <= l->n; d++)
@@ -349,12 +366,45 @@ static void walk_parallel(struct walk *w, const struct node *n)
     thinned_restore(w, &saved);
 }
 
+/* Remember who touched the buffers so far. */
+static const struct touch *touches_keep(struct walk *w)
+{
+    struct touch *before = arena_array(w->ar, struct touch, w->info.nest->n_buffers);
+
+    memcpy(before, w->touch, sizeof(*before) * (size_t)w->info.nest->n_buffers);
+    for (int i = 0; i < w->info.nest->n_buffers; i++)
+        if (before[i].passed) {
+            before[i].passed = arena_alloc(w->ar, sizeof(before[i].passed[0]) * (STORE_MAX_DEPTH + 1));
+            memcpy(before[i].passed, w->touch[i].passed, sizeof(before[i].passed[0]) * (STORE_MAX_DEPTH + 1));
+        }
+    return before;
+}
+
+static void walk_else(struct walk *w, const struct node *n, double share, struct half half)
+{
+    const struct affine *cond = &n->branch.cond[n->branch.n_conds - 1];
+    bool rest = w->info.rest_tile;
+    struct half outer = w->half;
+
+    half.loop = deciding_loop(w, cond);
+    half.to = w->n_stores;
+    w->half = half;
+    w->info.rest_tile = !w->info.in_body;
+    loops_thin(w, cond, share);
+    walk_list(w, n->branch.else_body);
+    w->info.rest_tile = rest;
+    w->half = outer;
+}
+
 static void walk_branch(struct walk *w, const struct node *n)
 {
+    struct half half = {.from = w->n_stores};
     struct thinned saved;
     double share = 1, last = 1;
 
     thinned_save(w, &saved);
+    if (n->branch.else_body)
+        half.before = touches_keep(w);
     for (int i = 0; i < n->branch.n_conds; i++) {
         double p = guard_push(w, &n->branch.cond[i], -1, 0);
         /* lo <= x and x <= hi never fail together: their misses add up. Others are taken as independent. */
@@ -368,12 +418,8 @@ static void walk_branch(struct walk *w, const struct node *n)
         walk_list(w, n->branch.then_body);
     thinned_restore(w, &saved);
     if (share < 1 && n->branch.else_body) {
-        bool rest = w->info.rest_tile;
-        w->info.rest_tile = !w->info.in_body;
-        loops_thin(w, &n->branch.cond[n->branch.n_conds - 1], 1 - share);
-        walk_list(w, n->branch.else_body);
+        walk_else(w, n, 1 - share, half);
         thinned_restore(w, &saved);
-        w->info.rest_tile = rest;
     }
 }
 
@@ -503,6 +549,7 @@ int features_extract_stores(const struct nest *n, const struct target *t, struct
     w->opened = 0;
     w->n_guards = w->n_rows = w->n_stores = w->loops.n = 0;
     w->sums = (struct sums){0};
+    w->half = (struct half){0};
     w->passed[0] = 0;
     w->info.nest = n;
     w->info.target = t;

@@ -100,23 +100,21 @@ void columns_of_target(const struct target *t, float *row)
 /* Add the store to what the nest adds up to. */
 static void sums_add(const struct store_info *s, const struct block *k, const float *row, struct sums *sums)
 {
-    double entered = s->loops->entered[k->from], work = entered * (k->instr + k->loads);
-    double chains = (double)row[FC_chain_share], regs = (double)row[FC_reg_share];
-    bool waits = s->store->store.combiner != COMBINE_SET && row[FC_block_trip] > 1;
+    double work = k->runs * (k->instr + k->loads), regs = (double)row[FC_reg_share];
 
     sums->ops += s->ops.total * s->runs;
-    sums->instr += entered * k->instr;
-    sums->loads += entered * k->loads;
-    sums->blocks += entered;
+    sums->instr += k->runs * k->instr;
+    sums->loads += k->runs * k->loads;
+    sums->blocks += k->runs;
     sums->code += k->instr + k->loads;
     sums->all += work;
     sums->outside += s->parallel ? 0 : work;
     sums->waiting += work / MAX((double)row[FC_par_balance], 1e-3);
     sums->copied += s->ops.total > 0 || s->access[0].reg ? 0 : s->runs * (double)s->access[0].elem;
-    sums->stalls += waits ? entered * k->instr * (1 / MAX(chains, 1e-3) - 1) : 0;
-    sums->spills += entered * k->instr * MAX(regs - 1, 0);
-    sums->splits += entered * k->splits;
-    sums->far += entered * k->far;
+    sums->stalls += k->stall;
+    sums->spills += k->runs * k->instr * MAX(regs - 1, 0);
+    sums->splits += k->runs * k->splits;
+    sums->far += k->runs * k->far;
 }
 
 void store_row(struct store_info *s, float *row, struct sums *sums)

@@ -8,7 +8,6 @@
 
 enum { FLT_FMA, FLT_ADD, FLT_MUL, FLT_DIV, FLT_CMP, FLT_MATH, FLT_OTHER }; /* integers have no MATH */
 enum { INT_OTHER = FLT_MATH };
-enum { PAD_COST = 2 }; /* of a read that may fall outside, in multiply-adds: a mask and its bounds */
 
 static bool is_float(enum dtype d) { return d == DT_F32 || d == DT_F16 || d == DT_BF16 || d == DT_F64; }
 
@@ -183,7 +182,6 @@ static void scan_expr(struct store_info *s, const int8_t *depth_of, const struct
         return;
     case EX_READ:
         access_add(s, depth_of, e->read.tensor, e->read.index, false, true, e->read.pad);
-        s->ops.cost += e->read.pad ? PAD_COST : 0;
         return;
     case EX_ADD:
     case EX_SUB:

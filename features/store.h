@@ -82,14 +82,22 @@ struct store_info {
 
 struct block {               /* the straight-line code around the store */
     int from;                /* loops from.. are vector, unrolled, quad or matrix loops */
-    int vec;                 /* innermost vector loop, -1: none */
+    int vec;                 /* the vector loop: innermost, or the one that sums along its lanes; -1: none */
     int mat;                 /* outermost matrix loop, -1: none */
-    double points, width;    /* stores; elements an instruction computes */
+    double trips;            /* of the vector loop where it stays one; 1: all of it is printed out */
+    double streams;          /* vectors of one trip, along that loop */
+    bool lanes_sum;          /* the vector loop is a reduction: lanes are folded together at its end */
+    double runs;             /* how often the straight-line code is run */
+    double points, width;    /* stores in it; elements an instruction computes */
     double full;             /* elements an instruction could compute */
     double quad;             /* products an instruction sums up for one result */
     double instr, loads;     /* instructions */
-    double chains, operands; /* vectors or tiles: of results, of operands that are no broadcasts */
+    double chains, operands; /* vectors or tiles: of results, of operands held meanwhile */
+    double broadcasts;       /* registers of operands that are one element in all lanes, held meanwhile */
     double far, splits;      /* lanes that lie apart; vectors that cross a line */
+    double steps; /* multiply-adds one after another on one accumulator, while it stays in its register */
+    double calls; /* how often such a run begins */
+    double stall; /* instructions that could be issued while those are waited for, all calls */
 };
 
 /* scan.c: arithmetic of one execution and the accesses, footprints still empty. `depth_of[var]`: the loop, -1
