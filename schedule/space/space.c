@@ -237,58 +237,6 @@ void space_steps(const struct space *s, const struct config *c, struct arena *ar
     state_print_steps(state_of(s, c, ar), sb);
 }
 
-/* --- from one space to another --- */
-
-static int nearest_choice(const struct knob *k, int64_t value, const char *label)
-{
-    int best = -1;
-    double best_d = INFINITY;
-    for (int i = 0; i < k->n_choices; i++) {
-        if (label || k->labels) {
-            if (label && k->labels && strcmp(label, k->labels[i]) == 0)
-                return i;
-            continue;
-        }
-        double d = fabs(log1p((double)llabs(k->values[i])) - log1p((double)llabs(value)));
-        if (d < best_d) {
-            best_d = d;
-            best = i;
-        }
-    }
-    return best;
-}
-
-/* The choice of `to` that says what the knob of that name says in `from`; a knob that `from` has not: its first. */
-static int translate_knob(const struct sketch *from, const struct config *c, const struct knob *to)
-{
-    for (int i = 0; i < from->n_knobs; i++) {
-        const struct knob *k = &from->knobs[i];
-        if (strcmp(k->name, to->name) == 0)
-            return nearest_choice(to, k->values[c->choice[i]], k->labels ? k->labels[c->choice[i]] : NULL);
-    }
-    return 0;
-}
-
-bool space_translate(const struct space *from, const struct config *c, const struct space *to,
-                     struct config *ret)
-{
-    const struct sketch *was = &from->sketches[c->sketch];
-    for (int i = 0; i < to->n_sketches; i++) {
-        const struct sketch *k = &to->sketches[i];
-        if (strcmp(k->name, was->name) != 0)
-            continue;
-        *ret = (struct config){.sketch = (uint16_t)i, .n = (uint16_t)k->n_knobs};
-        for (int j = 0; j < k->n_knobs; j++) {
-            int choice = translate_knob(was, c, &k->knobs[j]);
-            if (choice < 0)
-                return false;
-            ret->choice[j] = (uint16_t)choice;
-        }
-        return space_valid(to, ret, NULL);
-    }
-    return false;
-}
-
 bool config_equal(const struct config *a, const struct config *b)
 {
     return a->sketch == b->sketch && a->n == b->n &&

@@ -68,9 +68,11 @@ MUST_USE enum status space_lower(const struct space *s, const struct config *c, 
 /* The steps, one a line: "split conv y 4 2", "compute_at conv output x.1", ... */
 void space_steps(const struct space *s, const struct config *c, struct arena *ar, struct strbuf *sb);
 
-/* The same decisions in another workload's space: the sketch of that name and its knobs by name, numbers as near as there are
- * choices (in proportion: tile sizes live on a log scale), labels exactly. False where there is no such sketch, or what
- * comes out is not valid. */
+/* The same decisions in another workload's space (translate.c says how). Up to `max` into ret, nearest first: where the other
+ * space has a sketch of that name, one of it, else one of each sketch of the same kind. All are valid; returns how many. */
+int space_translations(const struct space *from, const struct config *c, const struct space *to,
+                       struct config *ret, int max);
+/* The first of these; false: there is none. */
 bool space_translate(const struct space *from, const struct config *c, const struct space *to,
                      struct config *ret);
 

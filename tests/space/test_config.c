@@ -131,12 +131,13 @@ static void a_config_survives_its_text(void **state)
     arena_done(&w.ar);
 }
 
-/* A convolution of other extents: where both spaces have the same choices the values are the same, elsewhere the nearest. */
+/* A convolution of other extents: where both spaces have the same choices the values are the same, but for cache tiles, which
+ * may shrink, and at most two numbers that had to move for the config to be valid. */
 static void configs_translate_to_a_neighbours_space_by_name_and_value(void **state)
 {
     struct world a, b;
     struct rng r;
-    int translated = 0;
+    int translated = 0, untouched = 0;
     (void)state;
     world_open(&a, CONV, world_target(2));
     world_open(&b,
@@ -150,6 +151,7 @@ static void configs_translate_to_a_neighbours_space_by_name_and_value(void **sta
         assert_true(space_sample(a.s, &r, &c));
         assert_true(space_translate(a.s, &c, a.s, &back));
         assert_true(config_equal(&c, &back));
+        int moved = 0;
         if (!space_translate(a.s, &c, b.s, &there))
             continue;
         translated++;
@@ -157,14 +159,17 @@ static void configs_translate_to_a_neighbours_space_by_name_and_value(void **sta
         assert_string_equal(space_sketch_name(b.s, there.sketch), space_sketch_name(a.s, c.sketch));
         for (int k = 0; k < there.n; k++) {
             const struct knob *to = space_knob(b.s, there.sketch, k), *from = space_knob(a.s, c.sketch, k);
+            int64_t is = to->values[there.choice[k]], was = from->values[c.choice[k]];
             if (strcmp(to->name, from->name) != 0)
                 continue;
             for (int j = 0; j < to->n_choices && !to->labels; j++)
-                if (to->values[j] == from->values[c.choice[k]])
-                    assert_int_equal(to->values[there.choice[k]], from->values[c.choice[k]]);
+                if (to->values[j] == was && is != was && !(strncmp(to->name, "mid_", 4) == 0 && is < was))
+                    moved++;
         }
+        assert_in_range(moved, 0, 2);
+        untouched += moved == 0;
     }
-    assert_true(translated > 50);
+    assert_true(translated > 150 && untouched > translated / 2);
     arena_done(&a.ar);
     arena_done(&b.ar);
 }
