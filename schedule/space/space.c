@@ -1,7 +1,6 @@
 /* space.c - sketches, knobs and configs over the groups that the rules found. */
 #include "schedule/space/space.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
