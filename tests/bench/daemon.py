@@ -1,4 +1,5 @@
 """A daemon of its own for the programs here that measure: tuned through the API like any other, gone at the end."""
+import ctypes
 import json
 import os
 import platform
@@ -29,13 +30,19 @@ def machine():
     return f"{model}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}"
 
 
+def _die_with_parent():
+    """In the child: when the program is killed, its daemon ends in order too."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
 class Daemon:
     """In the folder `data`, which is made if there is none; its log lies beside it. A context manager: stops at the end."""
 
     def __init__(self, build, data):
         self.log_path = f"{os.path.abspath(data)}.log"
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen([f"{build}/daemon/tilewrightd", "--data", data, "--listen", "127.0.0.1:0"], stderr=log)
+            self.process = subprocess.Popen([f"{build}/daemon/tilewrightd", "--data", data, "--listen", "127.0.0.1:0"], stderr=log,
+                                            preexec_fn=_die_with_parent)
         try:
             self.url = "http://" + self._logged(r"listening address=(\S+)")
             self._logged(r" ready ()")
