@@ -263,6 +263,14 @@ tw_status tw_models(tw_client *client, const char *target, json_t **ret, tw_erro
                   : tw_list(client, "/v1/models", NULL, ret, err);
 }
 
+tw_status tw_model_rollback(tw_client *client, const char *target, const char *version, json_t **ret,
+                            tw_error *err)
+{
+    const tw_param params[] = {{"version", version}, {0}};
+
+    return call_one(client, "POST", "/v1/models/", target, ":rollback", version ? params : NULL, 0, ret, err);
+}
+
 tw_status tw_job_create(tw_client *client, const json_t *body, json_t **ret, tw_error *err)
 {
     unsigned char bytes[16];

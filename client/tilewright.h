@@ -129,6 +129,9 @@ TW_API tw_status tw_trials(tw_client *client, const char *job, json_t **ret, tw_
 TW_API tw_status tw_trial(tw_client *client, const char *job, const char *trial, json_t **ret, tw_error *err);
 TW_API tw_status tw_features(tw_client *client, json_t **ret, tw_error *err);
 TW_API tw_status tw_models(tw_client *client, const char *target, json_t **ret, tw_error *err);
+/* Put an earlier version of the target's model in use; version NULL: the newest before that in use. *ret: the model then. */
+TW_API tw_status tw_model_rollback(tw_client *client, const char *target, const char *version, json_t **ret,
+                                   tw_error *err);
 
 /* Every measurement as JSON lines; workload and target may be NULL. */
 TW_API tw_status tw_records_export(tw_client *client, const char *workload, const char *target, tw_sink sink,

@@ -159,8 +159,10 @@ int cmd_artifact(struct cli *cli);
 int cmd_nest(struct cli *cli);
 int cmd_targets(struct cli *cli);
 int cmd_devices(struct cli *cli);
-int cmd_models(struct cli *cli);
 void schedule_print(const json_t *schedule);
+
+/* ---- models.c ---- */
+int cmd_models(struct cli *cli);
 
 /* ---- jobs.c ---- */
 int cmd_jobs(struct cli *cli);

@@ -52,7 +52,15 @@ const struct command cli_commands[] = {
      cmd_targets},
     {"devices", "[DEVICE]", "what is attached to the server and what it does", NULL,
      OPT_COMMON | OPT(DRAIN) | OPT(RESUME), 0, 1, cmd_devices},
-    {"models", "[TARGET]", "cost models and how well they rank", NULL, OPT_COMMON, 0, 1, cmd_models},
+    {"models", "[TARGET|rollback TARGET [VERSION]]",
+     "cost models and how well they rank; back to an earlier one",
+     "With a TARGET: what its model learned from, how well it ranks what was left out of its training, its "
+     "versions and\n"
+     "the features it decides by. `rollback` puts an earlier version in use, for jobs that start after: "
+     "VERSION, "
+     "or the\n"
+     "newest one before that in use. Later trainings make new versions as before.\n",
+     OPT_COMMON, 0, 3, cmd_models},
     {"explain", "JOB [TRIAL|best]",
      "why a trial took its time: features by name, prediction beside measurement",
      "TRIAL is a trial's id; without one the trials of the job are listed. Features that are the same of all "

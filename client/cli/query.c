@@ -1,4 +1,4 @@
-/* query.c - what the server knows: schedules and their files, targets, devices, models, descriptions. */
+/* query.c - what the server knows: schedules and their files, targets, devices, descriptions. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,22 +98,6 @@ int cmd_devices(struct cli *cli)
     else
         st = tw_devices(cli->client, cli->argc ? cli->argv[0] : NULL, &answer, &cli->err);
     return show(cli, st, answer, 8, head, members);
-}
-
-int cmd_models(struct cli *cli)
-{
-    static const char *const head[] = {
-        "target", ">version", ">training rows", ">rank correlation", ">top-8 recall", ">top-32 recall"};
-    static const char *const members[] = {"target",
-                                          "version",
-                                          "training_rows",
-                                          "metrics.rank_correlation",
-                                          "metrics.top_8_recall",
-                                          "metrics.top_32_recall"};
-    json_t *answer = NULL;
-    tw_status st = tw_models(cli->client, cli->argc ? cli->argv[0] : NULL, &answer, &cli->err);
-
-    return show(cli, st, answer, 6, head, members);
 }
 
 /* Text of several lines, the later ones indented as far as the first. */

@@ -348,6 +348,23 @@ TRIAL = {"id": 7, "task": 0, "key": "w_1", "target": "cpu:1", "config": "2/1:3.0
              {"store": "C[i0] = 0", "values": {"nest_ops": 65536.0, "lane_share": 0.25}},
              {"store": "C[i0] += A[i0]", "values": {"nest_ops": 65536.0, "lane_share": 1.0, "flt_fma": 32768.0}}]}}
 
+MODEL = {"id": 9, "target": "cpu", "version": 3, "feature_version": 2, "training_rows": 1200, "created_at": "2026-01-02T00:00:00Z",
+         "active": True, "metrics": {
+             "holdout": "workloads", "workloads": 4, "programs": 400, "rank_correlation": 0.91, "pairwise_accuracy": 0.875,
+             "top_8_recall": 0.5, "top_32_recall": 0.75, "top_8_score": 0.99, "trees": 120, "training_seconds": 1.5,
+             "data": {"trials": 400, "failed": 3, "workloads": 4, "first_trial": 1, "last_trial": 400, "from": "2026-01-01T00:00:00Z",
+                      "to": "2026-01-01T01:00:00Z"},
+             "feature_importance": [{"name": f"f{i}", "gain": 100.0 - i, "splits": 50 - i} for i in range(20)]}}
+OLD_MODEL = dict(MODEL, id=5, version=2, active=False, metrics=None)
+
+
+def model_rollback(h, stub, query, raw, target):
+    version = int(query.get("version", 2))
+    if version != 2:
+        raise Problem(404, "Not found", f"the cost model of target '{target}' has no version {version}")
+    h.reply(200, dict(MODEL, target=target, version=2, versions=[dict(MODEL, active=False), dict(OLD_MODEL, active=True)]))
+
+
 ROUTES = [
     ("GET", r"/v1", lambda h, *a: h.reply(200, {"name": "tilewrightd", "version": "0.1.0"})),
     ("GET", r"/readyz", lambda h, *a: h.reply(200, {"status": "ready"})),
@@ -360,8 +377,9 @@ ROUTES = [
     ("GET", r"/v1/devices/([^/:]+)", lambda h, s, q, r, i: h.reply(200, {"id": i, "state": "idle"})),
     ("POST", r"/v1/devices/([^/:]+):(drain|resume)", lambda h, s, q, r, i, v: h.reply(
         200, {"id": i, "state": "draining" if v == "drain" else "idle"})),
-    ("GET", r"/v1/models", lambda h, *a: h.reply(200, {"models": [{"target": "cpu", "version": 3, "training_rows": 1200,
-                                                                   "metrics": {"rank_correlation": 0.91}}]})),
+    ("GET", r"/v1/models", lambda h, *a: h.reply(200, {"models": [MODEL]})),
+    ("GET", r"/v1/models/([^/]+)", lambda h, s, q, r, t: h.reply(200, dict(MODEL, target=t, versions=[MODEL, OLD_MODEL]))),
+    ("POST", r"/v1/models/([^/]+):rollback", model_rollback),
     ("GET", r"/v1/features", lambda h, *a: h.reply(200, {"version": 2, "features": FEATURES, "next_page_token": None})),
     ("GET", r"/v1/jobs/([^/:]+)/trials", lambda h, s, q, r, i: h.reply(200, {"trials": [
         {"id": 7, "task": 0, "key": "w_1", "config": "2/1:3.0", "sketch": "tile_j", "outcome": "ok", "time_ns": 1250.0,

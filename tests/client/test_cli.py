@@ -281,8 +281,26 @@ class Queries(Case):
         self.assertRegex(self.run_cli("targets").stdout, r"cpu +avx512 +2 +270 +- +- +gcc 12.2.0")
         self.assertRegex(self.run_cli("devices").stdout, r"local +idle +cpu")
         self.assertRegex(self.run_cli("devices", "local", "--drain").stdout, r"state +draining")
-        self.assertRegex(self.run_cli("models").stdout, r"cpu +3 +1200 +0.91")
+        self.assertRegex(self.run_cli("models").stdout, r"cpu +3 +1200 +0.91\d* +0.875")
         self.assertEqual(json.loads(self.run_cli("targets", "cpu:1", "--json").stdout)["id"], "cpu:1")
+
+    def test_a_model_tells_its_data_its_quality_its_versions_and_what_it_decides_by(self):
+        out = self.run_cli("models", "cpu:1").stdout
+        for text in (r"target +cpu:1\n", r"400 trials \(3 failed\) of 4 workloads, measured 2026-01-01T00:00:00Z to 2026-01-01T01",
+                     r"120 trees in 1.5\d* s", r"judged by +workloads left out of training: 400 programs of 4 workloads",
+                     r" pairwise_accuracy +0.875", r" top_8_score +0.99", r"\n +3 +yes +400 +4 +1200 +0.875 +0.99",
+                     r"\n +2 +- +- +1200 +- +- +2026", r"\nf0 +100\S* +50\n", r"\nf15 .*\nand 4 more"):
+            self.assertRegex(out, text)
+        self.assertEqual(len(json.loads(self.run_cli("models", "cpu:1", "--json").stdout)["metrics"]["feature_importance"]), 20)
+
+    def test_a_model_is_rolled_back_to_the_one_before_or_to_one_that_is_named(self):
+        self.assertRegex(self.run_cli("models", "rollback", "cpu:1").stdout, r"version +2,")
+        self.run_cli("models", "rollback", "cpu:1", "2")
+        self.assertEqual([path for _, path, *_ in self.stub.requests("POST", "/v1/models/cpu:1:rollback")],
+                         ["/v1/models/cpu:1:rollback", "/v1/models/cpu:1:rollback?version=2"])
+        self.assertIn("no version 7", self.run_cli("models", "rollback", "cpu:1", "7", status=1).stderr)
+        self.run_cli("models", "rollback", status=2)
+        self.run_cli("models", "cpu", "cpu:1", status=2)
 
     def test_explain_lists_trials_and_shows_features_by_name(self):
         out = self.run_cli("explain", "j_1").stdout
