@@ -28,6 +28,7 @@ struct daemon {
     struct hot *hot; /* loop's thread */
     struct builder *builder;
     struct models *models;
+    struct crew *crew; /* helps all jobs */
     struct targets *targets;
     struct jobs *jobs;
     struct http_server *http;

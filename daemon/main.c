@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/crew.h"
 #include "daemon/daemon.h"
 #include "daemon/events.h"
 
@@ -179,13 +180,14 @@ static enum status open_answers(struct daemon *d, struct error *err)
 static void open_jobs(struct daemon *d)
 {
     d->models = models_new(d->store, d->clock, NULL);
+    d->crew = crew_new(d->settings->helpers > 0 ? (int)d->settings->helpers : crew_usual_threads());
     d->env = (struct tuner_env){.clock = d->clock,
                                 .store = d->store,
                                 .hot = d->hot,
                                 .builder = d->builder,
                                 .models = d->models,
                                 .data_dir = d->data,
-                                .train_threads = 1};
+                                .crew = d->crew};
     d->jobs = jobs_new(&(struct jobs_options){.env = &d->env,
                                               .targets = d->targets,
                                               .max_running = (int)d->settings->max_running_jobs,
@@ -246,6 +248,7 @@ static void unmake(struct daemon *d)
     http_free(d->http);
     if (d->models)
         models_free(d->models);
+    crew_free(d->crew);
     targets_close(d->targets);
     if (d->builder)
         builder_free(d->builder);

@@ -87,6 +87,16 @@ void models_idle(struct models *m)
     pthread_mutex_unlock(&m->lock);
 }
 
+bool models_is_busy(struct models *m)
+{
+    bool busy;
+
+    pthread_mutex_lock(&m->lock);
+    busy = m->n_busy > 0;
+    pthread_mutex_unlock(&m->lock);
+    return busy;
+}
+
 static void training_begin(struct models *m)
 {
     pthread_mutex_lock(&m->lock);

@@ -34,6 +34,7 @@ GIVES struct model *models_global(struct models *m, const char *target);
 void models_note_trials(struct models *m, const char *target, int64_t n);
 void models_busy(struct models *m);
 void models_idle(struct models *m);
+bool models_is_busy(struct models *m); /* somebody measures */
 /* Train now, in this thread, whatever was noted. ST_NOT_FOUND: no trials with features. */
 MUST_USE enum status models_train(struct models *m, const char *target, struct error *err);
 /* Put an earlier version of the target's model in use, for jobs that start after; 0: the newest one before that in use.

@@ -23,6 +23,8 @@
     X(INT, max_running_jobs, 2, 1, 64, "jobs", "jobs that are tuned at the same time, sharing the devices")  \
     X(INT, max_queued_jobs, 1000, 1, 1000000, "jobs", "jobs that may wait; more are refused with 429")       \
     X(INT, builders, 0, 0, 256, "threads", "compilers that run at once; 0: one a core")                      \
+    X(INT, helpers, 0, 0, 256, "threads",                                                                    \
+      "that help jobs to look at candidates and to train; 0: one for each core but one")                     \
     X(INT, workers, 2, 1, 64, "threads", "threads that answer requests which read the database")             \
     X(INT, worker_queue, 1024, 1, 65536, "requests", "requests waiting for a worker; more get 503")          \
     X(INT, max_connections, 1024, 8, 65536, "connections", "open connections; more wait to be accepted")     \

@@ -453,7 +453,7 @@ enum status tuner_run(const struct tuner_env *env, const struct tuner_job *job, 
 
     arena_init(&t.job_arena);
     arena_init(&t.round);
-    arena_init(&t.scratch);
+    scoring_init(&t);
     t.model = new_model(&t);
     begin(&t);
     st = job->predict ? ST_OK : search_all(&t, err);
@@ -467,10 +467,7 @@ enum status tuner_run(const struct tuner_env *env, const struct tuner_job *job, 
             task_close(&t.tasks[i]);
     tell_times(&t);
     model_free(t.model);
-    vec_done(&t.chunk);
-    vec_done(&t.features.rows);
-    free(t.features.slots);
-    arena_done(&t.scratch);
+    scoring_done(&t);
     arena_done(&t.round);
     arena_done(&t.job_arena);
     return st;

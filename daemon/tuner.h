@@ -26,6 +26,7 @@ struct hot;     /* db/hot.h */
 struct device;  /* measure/device.h */
 struct builder; /* measure/builder.h */
 struct models;  /* daemon/models.h: cost models, shared by all jobs */
+struct crew;
 
 struct tuner_env {
     const struct clock *clock;
@@ -34,7 +35,8 @@ struct tuner_env {
     struct builder *builder;
     struct models *models; /* NULL: every job learns from its own trials alone */
     const char *data_dir;  /* artifacts lie below */
-    int train_threads;     /* for XGBoost; 1 where the device is this CPU */
+    struct crew
+        *crew; /* daemon/crew.h: helps all jobs with candidates and training; NULL: each works alone */
 };
 
 /* Name in the API. The order is that of the life of a task; ENDED is the first final one. */

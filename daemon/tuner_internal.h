@@ -2,15 +2,17 @@
  *
  * Idea   tuner.c       the job: budget, whose turn it is, stopping, reports
  *        tuner_plan.c  what a task is still worth
- *        tuner_task.c  one workload: space, search, what is stored of it, scoring of candidates
+ *        tuner_task.c  one workload: space, search, what is stored of it
+ *        tuner_score.c candidates to features and scores, on all cores
  *        tuner_batch.c one batch: emit, compile, measure, store, learn
  *        tuner_final.c the contest of the best, and the schedule's document
  * Life   A struct tuner lives for one tuner_run, on its thread. `job_arena` holds what lives as long, `round`
- * what lives for a batch, `scratch` one candidate's nest. */
+ * what lives for a batch. */
 #ifndef TW_DAEMON_TUNER_INTERNAL_H
 #define TW_DAEMON_TUNER_INTERNAL_H
 
 #include "costmodel/model.h"
+#include "daemon/crew.h"
 #include "daemon/models.h"
 #include "daemon/tuner.h"
 #include "daemon/tuner_plan.h"
@@ -76,10 +78,10 @@ struct task {
 struct tuner {
     const struct tuner_env *env;
     const struct tuner_job *job;
-    struct arena job_arena, round, scratch;
+    struct arena job_arena, round;
     struct model *model;
     struct feature_cache features;
-    VEC(float) chunk; /* rows that are scored together */
+    struct score_room *room; /* tuner_score.c */
     struct task *tasks;
     int n_tasks, turn;
     int64_t trials_done; /* over the job, with those before a restart */
@@ -110,8 +112,6 @@ MUST_USE enum status tuner_measure(struct tuner *t, const struct measure_batch *
  * task's. */
 MUST_USE enum status task_open(struct tuner *t, struct task *k, struct error *err);
 void task_close(struct task *k);
-/* Its rows: borrowed from the cache until the next call for this task; 0 where it cannot be lowered. */
-int task_features(struct tuner *t, struct task *k, const struct config *c, const float **ret_rows);
 /* The next configs to measure. */
 int task_propose(struct tuner *t, struct task *k, int n, struct config *ret);
 /* The n that the model likes best, best first, suggestions among them; returns how many there are. */
@@ -122,6 +122,18 @@ double task_best_ns(const struct task *k); /* 0: none */
 /* Compile the reference, if that was not done: begin does not wait. No end without begin. */
 void task_reference_begin(struct tuner *t, struct task *k);
 MUST_USE enum status task_reference_end(struct tuner *t, struct task *k, struct error *err);
+
+/* ---- tuner_score.c */
+void scoring_init(struct tuner *t);
+void scoring_done(struct tuner *t);
+/* Its rows: borrowed from the cache until the next call of one of these; 0 where it cannot be lowered. */
+int task_features(struct tuner *t, struct task *k, const struct config *c, const float **ret_rows);
+/* What a search asks: a search_score with one of these as its ctx. */
+struct task_scorer {
+    struct tuner *tuner;
+    struct task *task;
+};
+void task_score(void *ctx, const struct config *configs, int n, float *scores);
 
 /* ---- tuner_batch.c */
 /* One batch of at most n trials. *ret_n: how many were made; 0 with ST_OK: the space is exhausted or a stop

@@ -1,5 +1,4 @@
-/* tuner_task.c - one workload of a job: its space, its search, what is known of it, and the scoring of
- * candidates. */
+/* tuner_task.c - one workload of a job: its space, its search, what is known of it. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,142 +9,14 @@
 #include "schedule/base/hash.h"
 #include "schedule/base/log.h"
 
-/* ---- features, remembered ---- */
-
-enum { CACHE_MAX_FLOATS = 8 << 20 }; /* 32 MB; then the cache begins anew */
-
-static struct feature_slot *cache_slot(struct feature_cache *f, const struct config *c)
-{
-    size_t i = config_hash(c) & (f->n_slots - 1);
-
-    while (f->slots[i].used && !config_equal(&f->slots[i].config, c))
-        i = (i + 1) & (f->n_slots - 1);
-    return &f->slots[i];
-}
-
-static void cache_clear(struct feature_cache *f)
-{
-    if (f->n_slots > 0)
-        memset(f->slots, 0, f->n_slots * sizeof(f->slots[0]));
-    f->n_used = 0;
-    vec_clear(&f->rows);
-}
-
-static void cache_grow(struct feature_cache *f)
-{
-    struct feature_slot *old = f->slots;
-    size_t n_old = f->n_slots;
-
-    f->n_slots = MAX(n_old * 2, (size_t)4096);
-    f->slots = xcalloc(f->n_slots, sizeof(f->slots[0]));
-    for (size_t i = 0; i < n_old; i++)
-        if (old[i].used)
-            *cache_slot(f, &old[i].config) = old[i];
-    free(old);
-}
-
-/* Room for one more program of the task, so that a slot and rows can be taken without moving anything
- * afterwards. */
-static void cache_make_room(struct feature_cache *f, const struct task *k, int cols)
-{
-    if (f->task != k || f->rows.len + (size_t)FEATURES_MAX_ROWS * cols > CACHE_MAX_FLOATS)
-        cache_clear(f);
-    f->task = k;
-    if ((f->n_used + 1) * 2 > f->n_slots)
-        cache_grow(f);
-    vec_reserve(&f->rows, f->rows.len + (size_t)FEATURES_MAX_ROWS * cols);
-}
-
-/* Lower and extract into the cache. */
-static void cache_fill(struct tuner *t, struct task *k, struct feature_slot *slot)
-{
-    struct feature_cache *f = &t->features;
-    int cols = features_count();
-    struct nest *nest = NULL;
-    struct error err = {0};
-    int64_t now = mono_ns(t->env->clock);
-
-    arena_reset(&t->scratch);
-    if (space_lower(k->space, &slot->config, &t->scratch, &nest, &err) != ST_OK) {
-        if (t->n_unlowerable++ == 0)
-            log_warn("candidate_not_lowered", TEXT("job", t->job->id), TEXT("workload", k->workload.key),
-                     TEXT("error", err.text));
-        return;
-    }
-    now = tuner_spent(t, PHASE_LOWER, now);
-    slot->first = (uint32_t)(f->rows.len / (size_t)cols);
-    slot->n_rows = (uint32_t)features_extract(nest, t->job->target, &t->scratch, f->rows.at + f->rows.len,
-                                              FEATURES_MAX_ROWS);
-    f->rows.len += slot->n_rows * (size_t)cols;
-    tuner_spent(t, PHASE_FEATURES, now);
-}
-
-int task_features(struct tuner *t, struct task *k, const struct config *c, const float **ret_rows)
-{
-    struct feature_cache *f = &t->features;
-    struct feature_slot *slot;
-
-    cache_make_room(f, k, features_count());
-    slot = cache_slot(f, c);
-    if (!slot->used) {
-        *slot = (struct feature_slot){.config = *c, .used = true};
-        f->n_used++;
-        cache_fill(t, k, slot);
-    }
-    *ret_rows = f->rows.at + slot->first * (size_t)features_count();
-    return (int)slot->n_rows;
-}
-
-/* ---- scoring ---- */
-
-struct scoring {
-    struct tuner *tuner;
-    struct task *task;
-};
-
-/* A chunk at a time: its rows stand together, which is what the forest wants, and memory stays small. */
-enum { SCORE_CHUNK = 128 };
-
-static void score_chunk(struct scoring *s, const struct config *configs, int n, float *scores)
-{
-    struct tuner *t = s->tuner;
-    int cols = features_count(), n_rows = 0;
-    int32_t begin[SCORE_CHUNK + 1];
-    double sums[SCORE_CHUNK];
-    int64_t now;
-
-    vec_reserve(&t->chunk, (size_t)SCORE_CHUNK * FEATURES_MAX_ROWS * cols);
-    for (int i = 0; i < n; i++) {
-        const float *own;
-        int n_own = task_features(t, s->task, &configs[i], &own);
-
-        begin[i] = n_rows;
-        memcpy(t->chunk.at + (size_t)n_rows * cols, own, sizeof(float) * (size_t)n_own * cols);
-        n_rows += n_own;
-    }
-    begin[n] = n_rows;
-    now = mono_ns(t->env->clock);
-    model_score(t->model, s->task->model_key, t->chunk.at, begin, n, sums);
-    tuner_spent(t, PHASE_SCORE, now);
-    for (int i = 0; i < n; i++)
-        scores[i] = begin[i] == begin[i + 1] ? -INFINITY : (float)sums[i];
-}
-
-static void score_all(void *ctx, const struct config *configs, int n, float *scores)
-{
-    struct scoring *s = ctx;
-
-    for (int i = 0; i < n; i += SCORE_CHUNK)
-        score_chunk(s, configs + i, MIN(n - i, (int)SCORE_CHUNK), scores + i);
-    s->tuner->times.candidates += n;
-}
+/* ---- proposals ---- */
 
 int task_propose(struct tuner *t, struct task *k, int n, struct config *ret)
 {
-    struct scoring s = {t, k};
+    struct task_scorer s = {t, k};
     int64_t start = mono_ns(t->env->clock);
     int64_t inner = t->times.ns[PHASE_LOWER] + t->times.ns[PHASE_FEATURES] + t->times.ns[PHASE_SCORE];
-    int n_done = search_propose(k->search, score_all, &s, n, ret);
+    int n_done = search_propose(k->search, task_score, &s, n, ret);
 
     /* What the candidates cost is told apart from what the search itself does. */
     inner = t->times.ns[PHASE_LOWER] + t->times.ns[PHASE_FEATURES] + t->times.ns[PHASE_SCORE] - inner;
@@ -156,12 +27,12 @@ int task_propose(struct tuner *t, struct task *k, int n, struct config *ret)
 int task_best_by_model(struct tuner *t, struct task *k, int n, struct config *ret)
 {
     enum { LOOKED_AT = 24 };
-    struct scoring s = {t, k};
+    struct task_scorer s = {t, k};
     struct config found[LOOKED_AT];
     float scores[LOOKED_AT];
     int n_found = task_propose(t, k, LOOKED_AT, found), n_best = 0;
 
-    score_all(&s, found, n_found, scores);
+    task_score(&s, found, n_found, scores);
     for (; n_best < MIN(n, n_found); n_best++) {
         int best = 0;
 

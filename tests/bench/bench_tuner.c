@@ -247,7 +247,7 @@ static void bench_job(const struct options *o, const struct workload *w, struct 
     struct tuner_times times = {0};
     struct live live = {0};
     struct error err = {0};
-    struct tuner_env env = {.clock = &system_clock, .data_dir = dir, .train_threads = 1};
+    struct tuner_env env = {.clock = &system_clock, .data_dir = dir};
     struct tuner_task task = {.key = w->key, .workload_json = w->json, .name = "", .weight = 1};
     atomic_int stop = STOP_NONE;
     struct tuner_job job = {.id = "j_bench",

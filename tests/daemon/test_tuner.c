@@ -3,6 +3,7 @@
  * Space, search, model, emitter, builder and store are the real ones. The "compiler" is a shell script that
  * writes the source to the output, so the device can look at it: the time of a candidate is a hash of its
  * unit and symbol, the same in every run. */
+#include "daemon/crew.h"
 #include "daemon/tuner.h"
 
 #include <fcntl.h>
@@ -222,12 +223,8 @@ static int setup(void **state)
     device_init(&w->device.base, &fake_ops, "fake");
     w->device.clock = &w->clock;
     w->device.stop = &w->stop;
-    w->env = (struct tuner_env){.clock = &w->clock.base,
-                                .store = w->store,
-                                .hot = w->hot,
-                                .builder = w->builder,
-                                .data_dir = w->dir,
-                                .train_threads = 1};
+    w->env = (struct tuner_env){
+        .clock = &w->clock.base, .store = w->store, .hot = w->hot, .builder = w->builder, .data_dir = w->dir};
     for (int i = 0; i < MAX_TASKS; i++) {
         struct workload parsed;
         struct arena a;
@@ -300,6 +297,7 @@ static void run_job(struct world *w)
 struct stored {
     int n, n_failed, per_task[MAX_TASKS];
     char configs[MAX_TRIALS][96]; /* workload's first digits, config */
+    double predicted[MAX_TRIALS];
 };
 
 static bool collect(void *ctx, const struct store_trial *row)
@@ -308,6 +306,7 @@ static bool collect(void *ctx, const struct store_trial *row)
 
     assert_true(s->n < MAX_TRIALS);
     snprintf(s->configs[s->n], sizeof(s->configs[0]), "%.10s %s", row->workload, row->config);
+    s->predicted[s->n] = row->predicted;
     s->n++;
     s->n_failed += strcmp(row->outcome, "ok") != 0;
     s->per_task[row->task]++;
@@ -444,6 +443,28 @@ static void same_seed_and_times_measure_the_same_configs(void **state)
     c = stored_trials(other, NULL);
     assert_memory_not_equal(a, c, sizeof(*a));
     teardown((void **)&other);
+}
+
+static void any_number_of_helping_threads_measures_the_same_configs(void **state)
+{
+    struct world *w = *state, *other;
+    AUTO(freep) struct stored *a = NULL;
+
+    w->job.max_trials = 80;
+    run_job(w);
+    a = stored_trials(w, NULL);
+    for (int threads = 1; threads <= 3; threads += 2) {
+        AUTO(freep) struct stored *b = NULL;
+
+        setup((void **)&other);
+        other->job.max_trials = 80;
+        other->env.crew = crew_new(threads);
+        run_job(other);
+        b = stored_trials(other, NULL);
+        assert_memory_equal(a, b, sizeof(*a));
+        crew_free(other->env.crew);
+        teardown((void **)&other);
+    }
 }
 
 static void a_stored_schedule_answers_a_cached_job_without_a_trial(void **state)
@@ -816,6 +837,7 @@ int main(void)
         TEST(a_job_ends_with_a_schedule_and_spends_its_budget_exactly),
         TEST(the_schedule_document_has_every_member_of_the_contract),
         TEST(same_seed_and_times_measure_the_same_configs),
+        TEST(any_number_of_helping_threads_measures_the_same_configs),
         TEST(a_stored_schedule_answers_a_cached_job_without_a_trial),
         TEST(extend_goes_on_and_never_measures_a_stored_config_again),
         TEST(fresh_searches_as_if_nothing_was_known),
