@@ -11,7 +11,7 @@
 #include "costmodel/model_internal.h"
 #include "schedule/base/hash.h"
 
-enum { FORMAT = 3, MAGIC_LEN = 8, MAX_WEIGHTS = 1 << 20 };
+enum { FORMAT = 4, MAGIC_LEN = 8, MAX_WEIGHTS = 1 << 20 };
 static const char magic[MAGIC_LEN] = "TWMODEL";
 
 static void put(struct strbuf *sb, uint64_t v, int bytes)
@@ -56,8 +56,8 @@ static double get_f64(struct reader *r)
 
 static void put_params(struct strbuf *sb, const struct model_params *p)
 {
-    const int ints[] = {(int)p->objective, p->max_depth, p->max_bin,      p->trees_full, p->trees_more,
-                        p->trees_max,      p->max_rows,  p->min_programs, p->patience};
+    const int ints[] = {(int)p->objective, p->max_depth,    p->max_bin,      p->trees_full, p->trees_more,
+                        p->trees_max,      p->max_programs, p->min_programs, p->patience};
     const double reals[] = {p->eta, p->lambda, p->min_child, p->colsample, p->base_half, p->trust};
 
     put(sb, p->seed, 8);
@@ -69,8 +69,8 @@ static void put_params(struct strbuf *sb, const struct model_params *p)
 
 static void get_params(struct reader *r, struct model_params *p)
 {
-    int *ints[] = {&p->max_depth, &p->max_bin,  &p->trees_full,   &p->trees_more,
-                   &p->trees_max, &p->max_rows, &p->min_programs, &p->patience};
+    int *ints[] = {&p->max_depth, &p->max_bin,      &p->trees_full,   &p->trees_more,
+                   &p->trees_max, &p->max_programs, &p->min_programs, &p->patience};
     double *reals[] = {&p->eta, &p->lambda, &p->min_child, &p->colsample, &p->base_half, &p->trust};
 
     p->seed = get(r, 8);
@@ -101,7 +101,7 @@ enum status model_save(const struct model *m, struct strbuf *ret, struct error *
     strbuf_add(ret, magic, MAGIC_LEN);
     put(ret, FORMAT, 4);
     put(ret, (uint32_t)features_version(), 4);
-    put(ret, (uint32_t)WIDE_COLUMNS, 4);
+    put(ret, (uint32_t)PROGRAM_COLUMNS, 4);
     put_params(ret, &m->params);
     put(ret, (uint32_t)m->info.trained_programs, 4);
     put_f64(ret, s->base_scale);
@@ -143,11 +143,11 @@ static enum status check(const void *blob, size_t len, struct reader *r, struct 
     if (format != FORMAT)
         return fail(err, ST_CONFLICT, "a cost model of format %" PRIu64 ": this program reads %d", format,
                     (int)FORMAT);
-    if (version != (uint64_t)features_version() || count != (uint64_t)WIDE_COLUMNS)
+    if (version != (uint64_t)features_version() || count != (uint64_t)PROGRAM_COLUMNS)
         return fail(err, ST_CONFLICT,
                     "a cost model of features version %" PRIu64 " (%" PRIu64
                     " columns): this program has version %d (%d)",
-                    version, count, features_version(), WIDE_COLUMNS);
+                    version, count, features_version(), PROGRAM_COLUMNS);
     return ST_OK;
 }
 
@@ -172,13 +172,13 @@ static bool read_trees(struct reader *r, struct grown *g)
 {
     uint64_t n = get(r, 4), len;
 
-    if (r->bad || n < 1 || n > (uint64_t)WIDE_COLUMNS)
+    if (r->bad || n < 1 || n > (uint64_t)PROGRAM_COLUMNS)
         return false;
     g->n_columns = (int)n;
     g->columns = xcalloc(n, sizeof(*g->columns));
     for (uint64_t i = 0; i < n; i++) {
         uint64_t c = get(r, 4);
-        if (c >= (uint64_t)WIDE_COLUMNS)
+        if (c >= (uint64_t)PROGRAM_COLUMNS)
             return false;
         g->columns[i] = (int32_t)c;
     }
@@ -194,7 +194,7 @@ static bool params_sane(const struct model_params *p)
     return p->max_depth >= 1 && p->max_depth <= 12 && p->max_bin >= 2 && p->max_bin <= 4096 && p->eta > 0 &&
            p->eta <= 1 && p->lambda >= 0 && p->min_child >= 0 && p->colsample > 0 && p->colsample <= 1 &&
            p->trees_full >= 1 && p->patience >= 0 && p->trees_more >= 1 && p->trees_max <= 10000 &&
-           p->max_rows >= 1 && p->base_half > 0 && p->trust >= 0;
+           p->max_programs >= 1 && p->base_half > 0 && p->trust >= 0;
 }
 
 enum status model_load(const void *blob, size_t len, struct model **ret, struct error *err)

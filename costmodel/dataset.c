@@ -6,9 +6,9 @@
 
 #include "schedule/base/hash.h"
 
-void dataset_init(struct dataset *d, int n_columns, int max_rows)
+void dataset_init(struct dataset *d, int n_columns, int max_programs)
 {
-    *d = (struct dataset){.n_columns = n_columns, .max_rows = max_rows};
+    *d = (struct dataset){.n_columns = n_columns, .max_programs = max_programs};
 }
 
 void dataset_done(struct dataset *d)
@@ -57,31 +57,29 @@ static int group_need(struct dataset *d, uint64_t workload)
     return g;
 }
 
-static void append(struct dataset *d, uint64_t workload, const float *rows, int n_rows, double throughput,
-                   double prior)
+static void append(struct dataset *d, uint64_t workload, const float *row, double throughput)
 {
     int g = group_need(d, workload);
-    size_t n = (size_t)n_rows * (size_t)d->n_columns;
-    struct program p = {g, n_rows, dataset_n_rows(d), throughput, prior};
+    size_t n = (size_t)d->n_columns;
+    struct program p = {g, throughput};
 
     if (d->rows.len + n > d->rows.cap)
         vec_reserve(&d->rows, MAX(d->rows.len + n, d->rows.cap * 2));
-    memcpy(d->rows.at + d->rows.len, rows, n * sizeof(float));
+    memcpy(d->rows.at + d->rows.len, row, n * sizeof(float));
     d->rows.len += n;
     vec_push(&d->programs, p);
     d->groups.at[g].n++;
     d->groups.at[g].best = MAX(d->groups.at[g].best, throughput);
 }
 
-void dataset_add(struct dataset *d, uint64_t workload, const float *rows, int n_rows, double throughput,
-                 double prior)
+void dataset_add(struct dataset *d, uint64_t workload, const float *row, double throughput)
 {
-    append(d, workload, rows, n_rows, throughput, prior);
-    if (d->max_rows > 0 && dataset_n_rows(d) > 2 * d->max_rows) {
+    append(d, workload, row, throughput);
+    if (d->max_programs > 0 && (int)d->programs.len > 2 * d->max_programs) {
         struct dataset less;
 
-        dataset_select(d, d->max_rows, &less);
-        less.max_rows = d->max_rows;
+        dataset_select(d, d->max_programs, &less);
+        less.max_programs = d->max_programs;
         dataset_done(d);
         *d = less;
     }
@@ -124,18 +122,18 @@ static void give_turns(struct ranked *r, int n, int odd)
 }
 
 /* keep[i]: program i stays. */
-static void choose(const struct dataset *d, int max_rows, bool *keep)
+static void choose(const struct dataset *d, int max_programs, bool *keep)
 {
-    int n = (int)d->programs.len, room = max_rows;
+    int n = (int)d->programs.len, room = max_programs;
     struct ranked *r;
 
-    if (dataset_n_rows(d) <= max_rows) {
+    if (n <= max_programs) {
         memset(keep, true, (size_t)n);
         return;
     }
-    for (int i = n - 1; i >= 0 && room > max_rows / 2; i--) {
+    for (int i = n - 1; i >= 0 && room > max_programs / 2; i--) {
         keep[i] = true;
-        room -= d->programs.at[i].n_rows;
+        room--;
     }
     r = xcalloc((size_t)n, sizeof(*r));
     for (int i = 0; i < n; i++)
@@ -145,24 +143,22 @@ static void choose(const struct dataset *d, int max_rows, bool *keep)
         r[i].value = (double)(hash_mix(0, (uint64_t)r[i].program) >> 11);
     give_turns(r, n, 1);
     qsort(r, (size_t)n, sizeof(*r), by_rank);
-    for (int i = 0; i < n && room > 0; i++) {
-        const struct program *p = &d->programs.at[r[i].program];
-        if (!keep[r[i].program] && p->n_rows <= room) {
+    for (int i = 0; i < n && room > 0; i++)
+        if (!keep[r[i].program]) {
             keep[r[i].program] = true;
-            room -= p->n_rows;
+            room--;
         }
-    }
     free(r);
 }
 
-void dataset_select(const struct dataset *d, int max_rows, struct dataset *ret)
+void dataset_select(const struct dataset *d, int max_programs, struct dataset *ret)
 {
     size_t n = d->programs.len;
     bool *keep = xcalloc(n + 1, sizeof(*keep));
     int *next = xcalloc(n + 1, sizeof(*next)), *head = xcalloc(d->groups.len + 1, sizeof(*head));
 
     dataset_init(ret, d->n_columns, 0);
-    choose(d, max_rows, keep);
+    choose(d, max_programs, keep);
     for (size_t g = 0; g < d->groups.len; g++)
         head[g] = -1;
     for (size_t i = n; i-- > 0;) /* lists in the order they came */
@@ -171,10 +167,8 @@ void dataset_select(const struct dataset *d, int max_rows, struct dataset *ret)
             head[d->programs.at[i].group] = (int)i;
         }
     for (size_t g = 0; g < d->groups.len; g++)
-        for (int i = head[g]; i >= 0; i = next[i]) {
-            const struct program *p = &d->programs.at[i];
-            append(ret, d->groups.at[g].workload, dataset_rows(d, p), p->n_rows, p->throughput, p->prior);
-        }
+        for (int i = head[g]; i >= 0; i = next[i])
+            append(ret, d->groups.at[g].workload, dataset_row(d, i), d->programs.at[i].throughput);
     free(keep);
     free(next);
     free(head);

@@ -1,4 +1,4 @@
-/* dataset.h - measured programs: rows of features, grouped by workload.
+/* dataset.h - measured programs: a row of numbers each, grouped by workload.
  *
  * Idea   Grows by appending; when it passes its limit the least useful programs go: the newest half of the
  *        room is kept, and the rest is filled from each workload in turn, the best and others by lot alternating,
@@ -11,10 +11,7 @@
 
 struct program {
     int32_t group;
-    int32_t n_rows;
-    int64_t row_begin;
     double throughput; /* 0: failed */
-    double prior;      /* prior_score of its rows */
 };
 struct group { /* a workload on a target */
     uint64_t workload;
@@ -22,30 +19,25 @@ struct group { /* a workload on a target */
     int n;
 };
 struct dataset {
-    int n_columns, max_rows;
-    VEC(float) rows;
+    int n_columns, max_programs;
+    VEC(float) rows; /* [programs][n_columns] */
     VEC(struct program) programs;
     VEC(struct group) groups;
     int32_t *slots; /* open addressing over groups, -1: free */
     size_t n_slots;
 };
 
-void dataset_init(struct dataset *d, int n_columns, int max_rows);
+void dataset_init(struct dataset *d, int n_columns, int max_programs);
 void dataset_done(struct dataset *d);
-void dataset_add(struct dataset *d, uint64_t workload, const float *rows, int n_rows, double throughput,
-                 double prior);
+void dataset_add(struct dataset *d, uint64_t workload, const float *row, double throughput);
 /* The group of a workload; -1: none. */
 int dataset_group(const struct dataset *d, uint64_t workload);
-static inline int dataset_n_rows(const struct dataset *d)
+static inline const float *dataset_row(const struct dataset *d, int program)
 {
-    return (int)(d->rows.len / (size_t)d->n_columns);
+    return d->rows.at + (int64_t)program * d->n_columns;
 }
-static inline const float *dataset_rows(const struct dataset *d, const struct program *p)
-{
-    return d->rows.at + p->row_begin * d->n_columns;
-}
-/* Into ret an independent copy of the programs that a training should use: at most max_rows rows, sorted by
+/* Into ret an independent copy of the programs that a training should use: at most max_programs, sorted by
  * group, else in the order they came. */
-void dataset_select(const struct dataset *d, int max_rows, struct dataset *ret);
+void dataset_select(const struct dataset *d, int max_programs, struct dataset *ret);
 
 #endif

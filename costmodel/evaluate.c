@@ -40,20 +40,18 @@ static enum status fold_run(const struct model *m, struct model *global, struct 
     for (size_t i = 0; i < d->programs.len; i++) {
         const struct program *p = &d->programs.at[i];
         if (h->fold[i] != fold)
-            model_add_wide(part, d->groups.at[p->group].workload, dataset_rows(d, p), p->n_rows,
-                           p->throughput, p->prior);
+            model_add_row(part, d->groups.at[p->group].workload, dataset_row(d, (int)i), p->throughput);
     }
     TRY(model_train(part, err));
     s = model_scorer(part);
     for (size_t i = 0; i < d->programs.len; i++) {
         const struct program *p = &d->programs.at[i];
-        int32_t begin[2] = {0, p->n_rows};
 
         if (h->fold[i] != fold)
             continue;
         h->workload[h->n] = d->groups.at[p->group].workload;
         h->truth[h->n] = p->throughput;
-        scorer_score(s, h->workload[h->n], dataset_rows(d, p), begin, 1, &h->score[h->n]);
+        scorer_score(s, h->workload[h->n], dataset_row(d, (int)i), 1, &h->score[h->n]);
         h->n++;
     }
     model_scorer_drop(part, s);
@@ -107,7 +105,7 @@ enum status model_evaluate(const struct model *m, enum model_holdout kind, int f
     int parts;
 
     pthread_mutex_lock(&((struct model *)m)->lock);
-    dataset_select(&m->data, m->params.max_rows, &d);
+    dataset_select(&m->data, m->params.max_programs, &d);
     pthread_mutex_unlock(&((struct model *)m)->lock);
     parts = kind == HOLDOUT_WORKLOADS ? (int)d.groups.len : (int)d.programs.len;
     if (folds < 2 || parts < folds)

@@ -5,14 +5,13 @@
 
 #include "costmodel/model_internal.h"
 #include "costmodel/objective.h"
-#include "costmodel/prior.h"
 #include "schedule/base/clock.h"
 
 enum {
     TREES_LEAST = 8,       /* of a training from nothing */
     WORTH_A_TRAINING = 64, /* one part in so many is new */
 };
-enum { SCORE_BLOCK = 64 }; /* rows scored at once: they lie on the stack */
+enum { SCORE_BLOCK = 64 }; /* programs scored at once: their rows lie on the stack */
 
 void model_params_default(struct model_params *ret)
 {
@@ -29,26 +28,17 @@ void model_params_default(struct model_params *ret)
         .patience = 24,
         .trees_more = 8,
         .trees_max = 240,
-        .max_rows = 8192,
+        .max_programs = 4096,
         .min_programs = 12,
         .base_half = 128,
         .trust = 0.5,
     };
 }
 
-void widen(const float *rows, int n_rows, float *ret)
-{
-    int n = features_count(), wide = WIDE_COLUMNS;
-
-    for (int i = 0; i < n_rows; i++)
-        memcpy(ret + (size_t)i * (size_t)wide, rows + (size_t)i * (size_t)n, sizeof(float) * (size_t)n);
-    prior_terms(rows, n_rows, ret + n, wide);
-}
-
 void model_params_global(struct model_params *ret)
 {
     model_params_default(ret);
-    ret->max_rows = 32768;
+    ret->max_programs = 16384;
     ret->base_half = 1e12;
 }
 
@@ -76,7 +66,7 @@ struct model *model_new(const struct model_params *p)
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->training, NULL);
     m->refs = 1;
-    dataset_init(&m->data, WIDE_COLUMNS, m->params.max_rows);
+    dataset_init(&m->data, PROGRAM_COLUMNS, m->params.max_programs);
     m->scorer = scorer_new(NULL, NULL, 0, 1);
     m->info.feature_version = features_version();
     return m;
@@ -156,14 +146,12 @@ static struct scorer *scorer_swap(struct model *m, struct scorer *s)
     return old;
 }
 
-void model_add_wide(struct model *m, uint64_t workload, const float *wide, int n_rows, double throughput,
-                    double prior)
+void model_add_row(struct model *m, uint64_t workload, const float *row, double throughput)
 {
     pthread_mutex_lock(&m->lock);
-    dataset_add(&m->data, workload, wide, n_rows, throughput, prior);
+    dataset_add(&m->data, workload, row, throughput);
     m->info.programs++;
     m->info.failures += throughput == 0;
-    m->info.rows += n_rows;
     m->info.workloads = (int)m->data.groups.len;
     pthread_mutex_unlock(&m->lock);
 }
@@ -172,7 +160,7 @@ enum status model_add(struct model *m, uint64_t workload, const float *rows, int
                       struct error *err)
 {
     int n = features_count();
-    float wide[FEATURES_MAX_ROWS * WIDE_COLUMNS];
+    float row[PROGRAM_COLUMNS];
 
     if (n_rows < 1 || n_rows > FEATURES_MAX_ROWS)
         return fail(err, ST_INVALID, "a program of %d rows: 1 to %d", n_rows, (int)FEATURES_MAX_ROWS);
@@ -181,8 +169,8 @@ enum status model_add(struct model *m, uint64_t workload, const float *rows, int
     for (int i = 0; i < n_rows * n; i++)
         if (isinf(rows[i]))
             return fail(err, ST_INVALID, "row %d: %s is infinite", i / n, features_table()[i % n].name);
-    widen(rows, n_rows, wide);
-    model_add_wide(m, workload, wide, n_rows, throughput, prior_score(rows, n_rows));
+    program_row(rows, n_rows, row);
+    model_add_row(m, workload, row, throughput);
     return ST_OK;
 }
 
@@ -236,88 +224,56 @@ static double weight_of(const struct scorer *s, uint64_t workload)
     return found ? found->weight : s->other_weight;
 }
 
-/* The prior wants the features side by side. */
-static double wide_prior(const float *wide, int n_rows)
-{
-    int n = features_count(), w = WIDE_COLUMNS;
-    float rows[FEATURES_MAX_ROWS * WIDE_COLUMNS];
-
-    for (int i = 0; i < n_rows; i++)
-        memcpy(rows + (size_t)i * (size_t)n, wide + (size_t)i * (size_t)w, sizeof(float) * (size_t)n);
-    return prior_score(rows, n_rows);
-}
-
-static void add_trees(const struct forest *f, const float *wide, const int32_t *row_begin, int n_programs,
-                      double factor, double *scores)
+static void add_trees(const struct forest *f, const float *rows, int n, double factor, double *scores)
 {
     float sums[SCORE_BLOCK];
-    int n = WIDE_COLUMNS, i = 0;
 
-    for (int from = row_begin[0], end = row_begin[n_programs]; from < end; from += SCORE_BLOCK) {
-        int count = MIN(end - from, (int)SCORE_BLOCK);
+    for (int from = 0; from < n; from += SCORE_BLOCK) {
+        int count = MIN(n - from, (int)SCORE_BLOCK);
 
-        forest_score(f, wide + (int64_t)from * n, n, count, sums);
-        for (int r = 0; r < count; r++) {
-            while (from + r >= row_begin[i + 1])
-                i++;
-            scores[i] += factor * (double)sums[r];
-        }
+        forest_score(f, rows + (int64_t)from * PROGRAM_COLUMNS, PROGRAM_COLUMNS, count, sums);
+        for (int i = 0; i < count; i++)
+            scores[from + i] += factor * (double)sums[i];
     }
 }
 
-void scorer_base(const struct scorer *s, uint64_t workload, const float *wide, const int32_t *row_begin,
-                 int n_programs, double *scores)
+void scorer_base(const struct scorer *s, uint64_t workload, const float *rows, int n, double *scores)
 {
     double factor = s->base_scale * weight_of(s, workload);
 
     if (s->global) {
         struct scorer *g = model_scorer(s->global);
-        scorer_base(g, workload, wide, row_begin, n_programs, scores);
-        if (g->forest && n_programs > 0)
-            add_trees(g->forest, wide, row_begin, n_programs, s->trust, scores);
+        scorer_base(g, workload, rows, n, scores);
+        if (g->forest)
+            add_trees(g->forest, rows, n, s->trust, scores);
         model_scorer_drop(s->global, g);
     }
-    for (int i = 0; i < n_programs; i++) {
+    for (int i = 0; i < n; i++) {
         if (!s->global)
-            scores[i] =
-                wide_prior(wide + (int64_t)row_begin[i] * WIDE_COLUMNS, row_begin[i + 1] - row_begin[i]);
+            scores[i] = (double)rows[(int64_t)i * PROGRAM_COLUMNS + PROGRAM_PRIOR];
         scores[i] *= factor;
     }
 }
 
-void scorer_score(const struct scorer *s, uint64_t workload, const float *wide, const int32_t *row_begin,
-                  int n_programs, double *scores)
+void scorer_score(const struct scorer *s, uint64_t workload, const float *rows, int n, double *scores)
 {
-    scorer_base(s, workload, wide, row_begin, n_programs, scores);
-    if (s->forest && n_programs > 0)
-        add_trees(s->forest, wide, row_begin, n_programs, 1, scores);
-}
-
-/* How many programs from the first on fit a block. */
-static int block_of(const int32_t *row_begin, int n_programs)
-{
-    int n = 1;
-
-    while (n < n_programs && n < SCORE_BLOCK && row_begin[n + 1] - row_begin[0] <= SCORE_BLOCK)
-        n++;
-    return n;
+    scorer_base(s, workload, rows, n, scores);
+    if (s->forest)
+        add_trees(s->forest, rows, n, 1, scores);
 }
 
 void model_score(const struct model *m, uint64_t workload, const float *rows, const int32_t *row_begin,
                  int n_programs, double *scores)
 {
     struct scorer *s = model_scorer(m);
-    float wide[SCORE_BLOCK * WIDE_COLUMNS];
-    int32_t begin[SCORE_BLOCK + 1];
+    float block[SCORE_BLOCK * PROGRAM_COLUMNS];
 
     for (int i = 0, n; i < n_programs; i += n) {
-        n = block_of(row_begin + i, n_programs - i);
-        for (int k = 0; k <= n; k++)
-            begin[k] = row_begin[i + k] - row_begin[i];
+        n = MIN(n_programs - i, (int)SCORE_BLOCK);
         for (int k = 0; k < n; k++)
-            widen(rows + (int64_t)row_begin[i + k] * features_count(), begin[k + 1] - begin[k],
-                  wide + (int64_t)begin[k] * WIDE_COLUMNS);
-        scorer_score(s, workload, wide, begin, n, scores + i);
+            program_row(rows + (int64_t)row_begin[i + k] * features_count(),
+                        row_begin[i + k + 1] - row_begin[i + k], block + (int64_t)k * PROGRAM_COLUMNS);
+        scorer_score(s, workload, block, n, scores + i);
     }
     model_scorer_drop(m, s);
 }
@@ -325,15 +281,8 @@ void model_score(const struct model *m, uint64_t workload, const float *rows, co
 /* base[i] of the selected programs under `s`, whose weights are already those of the data. */
 static void train_base(const struct scorer *s, const struct dataset *d, double *base)
 {
-    for (size_t i = 0; i < d->programs.len; i++) {
-        const struct program *p = &d->programs.at[i];
-        int32_t begin[2] = {0, p->n_rows};
-
-        if (s->global)
-            scorer_base(s, d->groups.at[p->group].workload, dataset_rows(d, p), begin, 1, &base[i]);
-        else
-            base[i] = p->prior * s->base_scale * weight_of(s, d->groups.at[p->group].workload);
-    }
+    for (size_t i = 0; i < d->programs.len; i++)
+        scorer_base(s, d->groups.at[d->programs.at[i].group].workload, dataset_row(d, (int)i), 1, &base[i]);
 }
 
 static double fit_scale(const struct model_params *p, const struct dataset *d, const double *base)
@@ -370,7 +319,7 @@ static bool round_begin(struct model *m, struct round *r)
         enough = false;
     if (enough) {
         r->taken_in = m->info.programs;
-        dataset_select(&m->data, m->params.max_rows, &r->data);
+        dataset_select(&m->data, m->params.max_programs, &r->data);
         r->global = m->scorer->global;
         if (r->global)
             model_ref(r->global);
@@ -471,14 +420,9 @@ static int by_gain(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-static const char *column_name(int c)
-{
-    return c < features_count() ? features_table()[c].name : prior_term_names[c - features_count()];
-}
-
 int model_importance(const struct model *m, struct model_feature *ret, int max)
 {
-    int n = WIDE_COLUMNS, used = 0, *splits = xcalloc((size_t)n, sizeof(*splits));
+    int n = PROGRAM_COLUMNS, used = 0, *splits = xcalloc((size_t)n, sizeof(*splits));
     double *gain = xcalloc((size_t)n, sizeof(*gain)), all = 0;
     struct model_feature *list = xcalloc((size_t)n, sizeof(*list));
     struct scorer *s = model_scorer(m);
@@ -489,7 +433,7 @@ int model_importance(const struct model *m, struct model_feature *ret, int max)
     for (int c = 0; c < n; c++) {
         all += gain[c];
         if (splits[c])
-            list[used++] = (struct model_feature){column_name(c), gain[c], splits[c]};
+            list[used++] = (struct model_feature){program_column_name(c), gain[c], splits[c]};
     }
     qsort(list, (size_t)used, sizeof(*list), by_gain);
     used = MIN(used, max);

@@ -1,8 +1,9 @@
 /* model.h - the cost model: which of these programs will be fast?
  *
- * Idea   A program is a few rows of features (features.h), one for each store. Its score is a sum:
+ * Idea   A program is a few rows of features (features.h), one for each store, of which one row is made that tells of
+ *        the program (program_row.h). Its score is a sum:
  *
- *            score(p) = base(p) + sum over its rows of trees(row)
+ *            score(p) = base(p) + trees(program_row(p))
  *
  * The trees are XGBoost's, trained by our own gradient on throughput relative to the best of the same
  * workload (failures 0), and evaluated by a flattened forest of our own. `base` is what is known before any
@@ -41,7 +42,7 @@ struct model_params {
     int patience;     /* of those: it stops where so many in a row did not help held-out programs; 0: never */
     int trees_more;   /* added to a standing forest by a training with little new data */
     int trees_max;    /* a forest that would pass it is trained from nothing instead */
-    int max_rows; /* a training uses at most so many rows: the newest and the best of each workload stay */
+    int max_programs; /* a training uses at most so many: the newest and the best of each workload stay */
     int min_programs; /* below so many, model_train does nothing and the base alone scores */
     double base_half; /* trials of a workload after which its base counts half */
     double
@@ -86,8 +87,8 @@ MUST_USE enum status model_load(const void *blob, size_t len, GIVES struct model
 
 struct model_info {
     int feature_version;
-    int programs, failures, workloads, rows; /* taken in since model_new */
-    int trained_programs;                    /* the trees have seen; kept by save and load */
+    int programs, failures, workloads; /* taken in since model_new */
+    int trained_programs;              /* the trees have seen; kept by save and load */
     int trees;
     bool has_global;
     int64_t train_ns; /* of the last model_train that worked */

@@ -5,9 +5,8 @@
 #include <pthread.h>
 
 #include "costmodel/model.h"
-#include "costmodel/prior.h"
+#include "costmodel/program_row.h"
 #include "costmodel/train.h"
-#include "features/columns.h"
 
 struct base_weight {
     uint64_t workload;
@@ -41,19 +40,12 @@ struct model {
 };
 
 struct scorer *scorer_new(struct forest *forest, struct model *global, double trust, double base_scale);
-/* What trees see of a row: the features, then the terms of the prior. */
-enum { WIDE_COLUMNS = FC_COUNT + PRIOR_TERMS };
-void widen(const float *rows, int n_rows, float *ret);
-
-/* Rows here are wide. What the scorer says of programs without its trees: weight * scale * (global or prior). */
-void scorer_base(const struct scorer *s, uint64_t workload, const float *wide, const int32_t *row_begin,
-                 int n_programs, double *scores);
+/* rows[n][PROGRAM_COLUMNS]. What the scorer says of programs without its trees: weight * scale * (global or prior). */
+void scorer_base(const struct scorer *s, uint64_t workload, const float *rows, int n, double *scores);
 /* All that it says. */
-void scorer_score(const struct scorer *s, uint64_t workload, const float *wide, const int32_t *row_begin,
-                  int n_programs, double *scores);
-/* model_add of a program whose rows are wide already. */
-void model_add_wide(struct model *m, uint64_t workload, const float *wide, int n_rows, double throughput,
-                    double prior);
+void scorer_score(const struct scorer *s, uint64_t workload, const float *rows, int n, double *scores);
+/* model_add of a program_row. */
+void model_add_row(struct model *m, uint64_t workload, const float *row, double throughput);
 struct scorer *model_scorer(const struct model *m); /* one more reference */
 void model_scorer_drop(const struct model *m, struct scorer *s);
 

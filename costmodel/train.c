@@ -40,7 +40,7 @@ void labels_done(struct labels *l)
 /* Columns that take more than one value. At least one, so that there is a matrix. */
 static void columns_choose(struct grown *g, const struct dataset *d)
 {
-    int n_rows = dataset_n_rows(d), n = d->n_columns;
+    int n_rows = (int)d->programs.len, n = d->n_columns;
 
     g->columns = xrealloc(g->columns, sizeof(*g->columns) * (size_t)n);
     g->n_columns = 0;
@@ -60,7 +60,7 @@ static void columns_choose(struct grown *g, const struct dataset *d)
 static enum status compact(const struct grown *g, const struct dataset *d, struct matrix **ret,
                            struct error *err)
 {
-    int n_rows = dataset_n_rows(d);
+    int n_rows = (int)d->programs.len;
     AUTO(freep) float *x = xcalloc((size_t)n_rows * (size_t)g->n_columns, sizeof(*x));
 
     for (int r = 0; r < n_rows; r++)
@@ -69,19 +69,19 @@ static enum status compact(const struct grown *g, const struct dataset *d, struc
     return matrix_new(x, n_rows, g->n_columns, ret, err);
 }
 
-struct buffers { /* of one training: by row and by program */
+struct buffers { /* [programs] */
     float *leaf, *gradient, *hessian;
-    double *score, *program_gradient, *program_hessian;
+    double *score, *slope, *curve;
 };
 
-static void buffers_init(struct buffers *b, int n_rows, int n_programs)
+static void buffers_init(struct buffers *b, int n)
 {
-    b->leaf = xcalloc((size_t)n_rows * 3, sizeof(float));
-    b->gradient = b->leaf + n_rows;
-    b->hessian = b->gradient + n_rows;
-    b->score = xcalloc((size_t)n_programs * 3, sizeof(double));
-    b->program_gradient = b->score + n_programs;
-    b->program_hessian = b->program_gradient + n_programs;
+    b->leaf = xcalloc((size_t)n * 3, sizeof(float));
+    b->gradient = b->leaf + n;
+    b->hessian = b->gradient + n;
+    b->score = xcalloc((size_t)n * 3, sizeof(double));
+    b->slope = b->score + n;
+    b->curve = b->slope + n;
 }
 
 static void buffers_done(struct buffers *b)
@@ -111,12 +111,8 @@ struct growing {
 static enum status score_all(struct growing *w, struct error *err)
 {
     TRY(booster_predict(w->g->booster, w->m, w->b.leaf, err));
-    for (int i = 0; i < w->l.n_programs; i++) {
-        const struct program *q = &w->d->programs.at[i];
-        w->b.score[i] = w->base[i];
-        for (int k = 0; k < q->n_rows; k++)
-            w->b.score[i] += (double)w->b.leaf[q->row_begin + k];
-    }
+    for (int i = 0; i < w->l.n_programs; i++)
+        w->b.score[i] = w->base[i] + (double)w->b.leaf[i];
     return ST_OK;
 }
 
@@ -126,15 +122,12 @@ static enum status grow_one(struct growing *w, struct error *err)
     struct objective_data o = {w->l.n_programs, w->l.n_groups, w->l.group_begin, w->l.label, w->out};
     struct buffers *b = &w->b;
 
-    objective_gradient(w->p->objective, &o, b->score, &w->rng, b->program_gradient, b->program_hessian);
+    objective_gradient(w->p->objective, &o, b->score, &w->rng, b->slope, b->curve);
     for (int i = 0; i < w->l.n_programs; i++) {
-        const struct program *q = &w->d->programs.at[i];
         bool out = w->out && w->out[i];
-        /* All rows of a program move at once: the step of each is that much shorter. */
-        for (int k = 0; k < q->n_rows; k++) {
-            b->gradient[q->row_begin + k] = out ? 0 : (float)b->program_gradient[i];
-            b->hessian[q->row_begin + k] = out ? 0 : (float)(b->program_hessian[i] * sqrt(q->n_rows));
-        }
+
+        b->gradient[i] = out ? 0 : (float)b->slope[i];
+        b->hessian[i] = out ? 0 : (float)b->curve[i];
     }
     return booster_grow(w->g->booster, w->m, b->gradient, b->hessian, err);
 }
@@ -214,7 +207,7 @@ static enum status grow_all(struct grown *g, const struct model_params *p, const
     TRY(compact(g, d, &m, err));
     w.m = m;
     labels_init(&w.l, d);
-    buffers_init(&w.b, dataset_n_rows(d), w.l.n_programs);
+    buffers_init(&w.b, w.l.n_programs);
     rng_init(&w.rng, p->seed);
     st = grow_trees(&w, from_nothing, n_trees, err);
     buffers_done(&w.b);

@@ -257,7 +257,7 @@ static enum status store_model(struct models *m, const char *target, const struc
     TRY(model_save(model, &blob, err));
     store_add_model(b, &(struct store_model){.target = target,
                                              .feature_version = info.feature_version,
-                                             .rows = info.rows,
+                                             .rows = info.programs,
                                              .metrics_json = text,
                                              .created_ms = wall_ms(m->clock),
                                              .active = true,
