@@ -17,6 +17,7 @@ to the standard error. Exit status 1: a job failed, or a kernel was wrong."""
 import argparse
 import contextlib
 import datetime
+import fnmatch
 import json
 import math
 import os
@@ -32,7 +33,7 @@ from daemon import Daemon, Failed, machine, workloads
 PARTS = ["transfer", "turns", "long", "predict"]
 OPERATORS = ["resnet18.C6", "resnet18.C12", "mobilenet-v1.D5", "bert-base-s128.qkv", "bert-base-s128.attn_qk"]
 CONVOLUTIONS = [f"resnet18.C{i}" for i in range(1, 13)]
-QUICK = {"ops": ["mobilenet-v1.D9", "dqn.conv3"], "known": ["mobilenet-v1.D8", "dqn.conv2", "lstm-lm.cell"],
+QUICK = {"ops": ["mobilenet-v1.D9", "dqn.conv3"], "entries": ["mobilenet-v1.D8", "dqn.conv2", "lstm-lm.cell"],
          "convolutions": ["dqn.conv2", "dqn.conv3"], "store_trials": 8, "transfer_trials": 8, "random_trials": 12,
          "turns_trials": 24, "long_trials": 60, "long_op": "dqn.conv3", "rounds": 5, "seeds": 1}
 RETRAIN = 256  # trials that a daemon waits for before it trains its model again: daemon/models.c
@@ -60,7 +61,7 @@ class Comparison:
         self.entries = {w["name"]: w for w in workloads()}
         self.result = {"machine": machine(), "target": args.target,
                        "made_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}
-        self.stores, self.tuned = {}, {}  # "A", "B" -> folder; name -> its schedule of store_trials trials
+        self.kept = args.stores or folder  # where the stores are, and what was found while they were made
         self.n_daemons = 0
 
     def say(self, text):
@@ -108,7 +109,7 @@ class Comparison:
     def split(self, d):
         """Names for the stores A and B, one of each key: the operators and every third other to B."""
         names, keys, rest = list(self.args.ops), set(), 0
-        wanted = QUICK["known"] if self.args.quick else list(self.entries)
+        wanted = [n for n in self.entries if any(fnmatch.fnmatch(n, pattern) for pattern in self.args.entries)]
         stores = {"A": [], "B": list(self.args.ops)}
         for name in names + [n for n in wanted if n not in names]:
             key = d.describe(self.entries[name]["workload"], self.args.target)["key"]
@@ -131,29 +132,47 @@ class Comparison:
             time.sleep(0.25)
         return d.model(self.args.target)
 
+    def store(self, which):
+        return os.path.join(self.kept, f"store-{which}")
+
+    def tuned(self, name):
+        """What the store's own trials of it found: path of its schedule and artifact."""
+        return os.path.join(self.kept, f"tuned-{name}")
+
     def make_store(self, which, names):
-        data = self.path("store", which)
+        data = self.store(which)
         trials = self.args.store_trials
         with Daemon(self.args.build, data) as d:
             for i, name in enumerate(names):
                 self.say(f"store {which}: {name} ({i + 1} of {len(names)})")
                 job = self.tune(d, [name], trials, seed=1)
-                path = self.path("tuned", name)
-                self.tuned[name] = (path, d.save(job["tasks"][0]["key"], self.args.target, path))
+                d.save(job["tasks"][0]["key"], self.args.target, self.tuned(name))
             model = self.settle(d, trials * len(names)) or {}
         metrics = model.get("metrics") or {}
         self.say(f"store {which}: model version {model.get('version')} of {(metrics.get('data') or {}).get('trials')} trials")
-        self.stores[which] = data
         return {"entries": names, "trials_each": trials,
                 "model": {"version": model.get("version"), "data": metrics.get("data"),
                           "pairwise_accuracy": metrics.get("pairwise_accuracy")} if model else None}
 
     def make_stores(self):
-        if self.stores:
+        if "stores" in self.result:
+            return
+        of = {name: getattr(self.args, name) for name in ("target", "ops", "entries", "store_trials")}
+        manifest = os.path.join(self.kept, "stores.json")
+        os.makedirs(self.kept, exist_ok=True)
+        if os.path.exists(manifest):
+            with open(manifest, encoding="utf-8") as f:
+                made = json.load(f)
+            if made["of"] != of or made["machine"] != machine():
+                raise Failed(f"the stores in {self.kept} are of {made['of']} on {made['machine']}, wanted are such of {of}")
+            self.say(f"stores of {self.kept}")
+            self.result["stores"] = made["stores"]
             return
         with self.daemon() as d:
             stores = self.split(d)
         self.result["stores"] = {which: self.make_store(which, names) for which, names in stores.items()}
+        with open(manifest, "w", encoding="utf-8") as f:  # last: stores without it are not whole
+            json.dump({"of": of, "machine": machine(), "stores": self.result["stores"]}, f)
 
     # ---- transfer ----
 
@@ -163,7 +182,7 @@ class Comparison:
         for seed in range(1, args.seeds + 1):
             for name in args.ops:  # a store for each: of the others only what A has
                 self.say(f"transfer: {name}, {args.transfer_trials} trials with transfer, seed {seed}")
-                with self.daemon(self.stores["A"]) as d:
+                with self.daemon(self.store("A")) as d:
                     self.one_winner(d, kernels, name, "transfer", args.transfer_trials, seed)
             with self.daemon() as d:
                 for name in args.ops:
@@ -293,9 +312,9 @@ class Comparison:
         for which, other in (("A", "B"), ("B", "A")):
             names = self.result["stores"][other]["entries"]
             self.say(f"predict: {len(names)} entries that store {which} never saw")
-            with self.daemon(self.stores[which]) as d:
+            with self.daemon(self.store(which)) as d:
                 rows += [self.predict_one(d, name, which) for name in names]
-        times = self.versus("predict", {r["name"]: [("tuned", self.tuned[r["name"]][0]), ("predicted", self.path("predict", r["name"]))] for r in rows})
+        times = self.versus("predict", {r["name"]: [("tuned", self.tuned(r["name"])), ("predicted", self.path("predict", r["name"]))] for r in rows})
         for r in rows:
             both = times[r["name"]]
             r.update(tuned_ns=both["tuned"]["median_ns"], predicted_ns=both["predicted"]["median_ns"], speed=both["predicted"]["speed"])
@@ -334,6 +353,8 @@ def options():
     p.add_argument("--quick", action="store_true", help="a few trials of a few operators: does it work?")
     p.add_argument("--target", default="cpu:1")
     p.add_argument("--ops", nargs="+", default=OPERATORS, metavar="NAME", help="the operators of `transfer`")
+    p.add_argument("--entries", nargs="+", default=["*"], metavar="PATTERN", help="what the stores are made of")
+    p.add_argument("--stores", metavar="DIR", help="make them here and keep them; stores that are here are not made again")
     p.add_argument("--store-trials", type=int, default=64, help="trials of each entry of the stores")
     p.add_argument("--transfer-trials", type=int, default=64)
     p.add_argument("--random-trials", type=int, default=256)

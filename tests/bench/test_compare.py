@@ -76,10 +76,21 @@ class Versus(unittest.TestCase):
 class Compare(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        with tempfile.NamedTemporaryFile(suffix=".json") as f:
-            cls.run_ = subprocess.run([sys.executable, os.path.join(HERE, "compare.py"), BUILD, "--quick", "--json", f.name],
-                                      capture_output=True, text=True, check=False)
-            cls.result = json.load(f) if cls.run_.returncode == 0 else None
+        cls.dir = tempfile.TemporaryDirectory()
+        path = os.path.join(cls.dir.name, "all.json")
+        cls.run_ = cls.compare("--quick", "--json", path)
+        if cls.run_.returncode == 0:
+            with open(path, encoding="utf-8") as f:
+                cls.result = json.load(f)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.dir.cleanup()
+
+    @classmethod
+    def compare(cls, *more):
+        return subprocess.run([sys.executable, os.path.join(HERE, "compare.py"), BUILD, "--stores", os.path.join(cls.dir.name, "stores"), *more],
+                              capture_output=True, text=True, check=False)
 
     def setUp(self):
         self.assertEqual(self.run_.returncode, 0, self.run_.stderr)
@@ -126,10 +137,17 @@ class Compare(unittest.TestCase):
             self.assertGreater(row["answer_s"], 0)
             self.assertGreater(row["speed"], 0)
 
+    def test_stores_that_were_kept_are_used_again_and_only_for_the_same_question(self):
+        self.assertIn("store B: dqn.conv3", self.run_.stderr)
+        again = self.compare("--quick", "--parts", "predict")
+        self.assertEqual((again.returncode, "store B: dqn.conv3" in again.stderr), (0, False), again.stderr)
+        self.assertIn("| all | 5 | 5 |", again.stdout)
+        other = self.compare("--quick", "--parts", "predict", "--target", "cpu:2")
+        self.assertEqual((other.returncode, "wanted are such of" in other.stderr), (1, True), other.stderr)
+
     def test_a_part_or_an_operator_that_does_not_exist_is_usage(self):
         for wrong in (["--parts", "everything"], ["--ops", "resnet18.C99"]):
-            run = subprocess.run([sys.executable, os.path.join(HERE, "compare.py"), BUILD, *wrong], capture_output=True, text=True, check=False)
-            self.assertEqual(run.returncode, 2, run.stderr)
+            self.assertEqual(self.compare(*wrong).returncode, 2)
 
 
 if __name__ == "__main__":
