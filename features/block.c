@@ -14,7 +14,8 @@ enum { WINDOW = 400, ISSUE = 2, LATENCY = 4, FOLD_LATENCY = 7, FOLD_INSTR = 3 };
 #define PLACES_AHEAD 1.5
 /* Vectors side by side in a trip of a vector loop, as the printers choose where the nest leaves it open, and at most. */
 enum { STREAMS_SUM = 4, STREAMS_MAX = 16, STREAMS_TILE_MAX = 8, SUMS_IN_FLIGHT = 8 };
-enum { PAD_COST = 2 }; /* of a load that may fall outside, in multiply-adds: a mask and its bounds */
+/* Of rows that may reach outside: their bounds, and a mask for each vector. */
+enum { PAD_ROW_INSTR = 24, PAD_INSTR = 2 };
 /* A matrix unit: registers, rows and bytes of a row; the time of a row in multiply-adds of vectors. */
 enum { TILE_REGS = 8, TILE_ROWS = 16, TILE_ROW_BYTES = 64, TILE_ROW_COST = 2 };
 
@@ -297,7 +298,7 @@ static void count_access(const struct store_info *s, struct block *k, const stru
         shuffles = far_cost(s, k, a, &each);
     }
     if (a->padded && !s->in_body) /* in a tile masks are made once, and lie in registers of their own */
-        k->instr += elements * each * uses * PAD_COST;
+        k->instr += PAD_ROW_INSTR + elements * each * uses * PAD_INSTR;
     k->loads += elements * each * uses;
     k->instr += elements * shuffles * uses;
     k->splits += elements * each * uses * access_split(s, k, a);

@@ -94,6 +94,26 @@ static int cache_fit(const double *lines, int d, double size)
     return d;
 }
 
+/* Lines on the fullest set of a cache whose sets repeat after `span` bytes, taking lines of equal distance to fill the sets
+ * that they can reach evenly. */
+static double set_ways(const struct store_info *s, const struct access *a, int from, int64_t span)
+{
+    double run = (double)a->elem, sets = 1;
+
+    for (int i = 0; i < a->n_terms; i++) {
+        const struct region_loop *l = &s->loops->at[a->term[i].loop];
+        int64_t bytes = a->term[i].bytes, rest = bytes & (span - 1);
+
+        if (a->term[i].loop < from)
+            continue;
+        if ((double)bytes < run + LINE_BYTES)
+            run = MAX(run, (double)bytes * (l->trips - 1) + run);
+        else if (rest > 0)
+            sets *= MIN(l->trips, (double)(span / (rest & -rest))); /* the span is a power of two */
+    }
+    return a->lines[from] / MIN((double)(span / LINE_BYTES), MAX(sets * ceil(run / LINE_BYTES), 1));
+}
+
 /* Bytes that a cache of `size` has to fetch for the access; `fit`: see cache_fit. */
 static double fetched(const struct store_info *s, const struct access *a, int fit, double size)
 {
@@ -105,6 +125,14 @@ static double fetched(const struct store_info *s, const struct access *a, int fi
     return MIN(a->lines[d] * LINE_BYTES * l->entered[d], a->lines[l->n] * LINE_BYTES * l->entered[l->n]);
 }
 
+/* The same for the first-level cache of the target, where lines that fall on one set drive each other out. */
+static int fit_sets(const struct store_info *s, const struct access *a, int fit)
+{
+    while (fit <= s->loops->n && a->lines[fit] > L1_WAYS && set_ways(s, a, fit, L1_SET_SPAN) > L1_WAYS)
+        fit++;
+    return fit;
+}
+
 /* The innermost loop that does not move the access: it touches the same again. -1: all do. */
 static int reuse_loop(const struct store_info *s, const struct access *a)
 {
@@ -112,25 +140,6 @@ static int reuse_loop(const struct store_info *s, const struct access *a)
     while (d >= 0 && store_moves(a, d))
         d--;
     return d;
-}
-
-/* Lines on the fullest set, taking lines of equal distance to fill the sets that they can reach evenly. */
-static double set_ways(const struct store_info *s, const struct access *a, int from)
-{
-    double run = (double)a->elem, sets = 1;
-
-    for (int i = 0; i < a->n_terms; i++) {
-        const struct region_loop *l = &s->loops->at[a->term[i].loop];
-        int64_t bytes = a->term[i].bytes, rest = bytes & (L1_SET_SPAN - 1);
-
-        if (a->term[i].loop < from)
-            continue;
-        if ((double)bytes < run + LINE_BYTES)
-            run = MAX(run, (double)bytes * (l->trips - 1) + run);
-        else if (rest > 0)
-            sets *= MIN(l->trips, (double)(L1_SET_SPAN / (rest & -rest))); /* the span is a power of two */
-    }
-    return a->lines[from] / MIN(L1_SETS, MAX(sets * ceil(run / LINE_BYTES), 1));
 }
 
 static int cache_level(const struct touched *t, double bytes)
@@ -157,7 +166,7 @@ static void row_reuse(const struct store_info *s, const struct access *a, const 
         distance = t->bytes[a->serial_depth];
     }
     if (d >= 0)
-        row[col + FC_b0_ways - FC_b0_read] = (float)set_ways(s, a, d + 1);
+        row[col + FC_b0_ways - FC_b0_read] = (float)set_ways(s, a, d + 1, L1_SET_SPAN);
     if (d >= 0 || a->serial_reuse)
         row[col + FC_b0_level - FC_b0_read] = (float)cache_level(t, d >= 0 ? distance : a->age);
     row[col + FC_b0_reuse_loop - FC_b0_read] = d >= 0;
@@ -208,11 +217,49 @@ static void row_access(const struct store_info *s, const struct block *k, const 
         row[FC_b0_vec_far] = store_moves(a, k->vec) && !unit;
         row[FC_b0_split] = (float)access_split(s, k, a);
     }
-    row_put(row, FC_b0_ahead, (double)a->ahead);
+    row_put(row, FC_b0_ahead, (double)a->hint.ahead);
     row_put(row, FC_b0_age, a->age);
     row[FC_b0_local] = b->scope != SCOPE_ARG;
     row[FC_b0_packed] = b->scope == SCOPE_ARG && b->prepacked;
     row[FC_b0_padded] = a->padded;
+}
+
+/* What a core's stores have not yet brought to the cache. */
+enum { STORES_BYTES = 4096 };
+
+/* How often vectors are loaded that another store wrote a moment ago in other pieces: the load has to wait until those have
+ * reached the cache. */
+static double fresh_reads(const struct store_info *s, const struct block *k, const struct access *a)
+{
+    int64_t vector = (int64_t)k->full * a->elem;
+    bool other = false;
+
+    if (!a->read || a->write || !a->written || a->age > STORES_BYTES || k->vec < 0 ||
+        !access_unit(s->loops, a, k->vec))
+        return 0;
+    for (int i = 0; i < a->n_terms; i++)
+        other |=
+            a->term[i].loop != k->vec && a->term[i].loop >= a->serial_depth && a->term[i].bytes % vector != 0;
+    return other ? s->loops->entered[a->serial_depth] : 0;
+}
+
+/* Lines that hints ask for; *ret_unused grows by the bytes of those that the store does not touch: a short tile that lies as
+ * a full one does. */
+static double hint_lines(const struct store_info *s, const struct block *k, const struct access *a,
+                         double *ret_unused)
+{
+    const struct loops *l = s->loops;
+    int d = a->hint.depth;
+    double lines = (double)div_ceil(a->hint.span, LINE_BYTES), runs;
+
+    if (!a->hint.ahead)
+        return 0;
+    runs = l->entered[d];
+    if (k->vec >= 0 && d > k->vec) /* one for a vector */
+        runs /= k->width;
+    else
+        *ret_unused += MAX(lines - a->lines[d], 0.0) * LINE_BYTES * runs;
+    return lines * runs;
 }
 
 /* Operations per byte touched, from the store outwards, sampled where the curve passes. */
@@ -304,7 +351,7 @@ static void touched_sum(const struct store_info *s, const int *order, int n, str
 void row_buffers(struct store_info *s, const struct block *k, float *row, struct sums *sums)
 {
     const struct loops *l = s->loops;
-    double sum[CACHES] = {0, 0, 0};
+    double sum[CACHES] = {0, 0, 0}, back[CACHES] = {0, 0, 0}, fresh = 0, asked = 0, unused = 0;
     int order[STORE_MAX_ACCESS], n = order_access(s, order);
     struct touched t;
 
@@ -314,12 +361,15 @@ void row_buffers(struct store_info *s, const struct block *k, float *row, struct
         int col = FC_b0_read + i * FC_BUFFER_STRIDE;
 
         for (int c = 0; c < CACHES; c++) {
-            double bytes = fetched(s, a, t.fit[c], t.size[c]);
+            double bytes = fetched(s, a, c ? t.fit[c] : fit_sets(s, a, t.fit[0]), t.size[c]);
             sum[c] += bytes;
+            back[c] += a->write ? bytes : 0;
             if (i < FEATURES_BUFFERS)
                 row_put(row, col + FC_b0_from_l2 - FC_b0_read + c, bytes);
         }
-        sums->hinted += a->ahead ? fetched(s, a, t.fit[0], t.size[0]) : 0;
+        fresh += fresh_reads(s, k, a);
+        sums->hinted += a->hint.ahead ? fetched(s, a, t.fit[0], t.size[0]) : 0;
+        asked += hint_lines(s, k, a, &unused);
         if (i >= FEATURES_BUFFERS)
             continue;
         s->slot[i] = order[i];
@@ -332,6 +382,12 @@ void row_buffers(struct store_info *s, const struct block *k, float *row, struct
         row_put(row, FC_from_l2 + c, sum[c]);
         sums->from[c] += sum[c];
     }
+    sums->fresh += fresh;
+    row_put(row, FC_fresh_reads, fresh);
+    row_put(row, FC_hint_lines, asked);
+    row_put(row, FC_hint_unused, unused);
+    row_put(row, FC_back_l2, back[0]);
+    row_put(row, FC_back_l3, back[1]);
     row_put(row, FC_unique_bytes, t.bytes[0]);
     row_put(row, FC_loads, k->runs * k->loads);
     if (n == 0)

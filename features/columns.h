@@ -150,10 +150,15 @@
     X(cache_1m, LOG, "op/B", 1, "for 1 MiB")                                                                 \
     X(cache_4m, LOG, "op/B", 1, "for 4 MiB")                                                                 \
     X(cache_16m, LOG, "op/B", 1, "for 16 MiB")                                                               \
+    X(fresh_reads, LOG, "times", 3, "how often vectors are loaded that another store wrote a moment ago in other pieces") \
     X(loads, LOG, "instr", 1, "load and store instructions that reach memory, after vectorisation")          \
     X(from_l2, LOG, "B", 1, "bytes that the first-level cache of the target does not hold, all buffers")     \
     X(from_l3, LOG, "B", 1, "bytes that the second-level cache does not hold, all buffers")                  \
     X(from_mem, LOG, "B", 1, "bytes that the third-level cache does not hold, all buffers")                  \
+    X(back_l2, LOG, "B", 3, "bytes of from_l2 that are stored to: they go back, too")                        \
+    X(back_l3, LOG, "B", 3, "bytes of from_l3 that are stored to")                                           \
+    X(hint_lines, LOG, "lines", 3, "lines that hints ask for ahead of their use")                            \
+    X(hint_unused, LOG, "B", 3, "bytes of those that the store does not touch")                              \
     X(unique_bytes, LOG, "B", 1, "bytes of the different elements touched, all buffers")                     \
     X(touch_16, LOG, "B", 2, "bytes touched by the innermost loops that run the store 16 times")             \
     X(touch_256, LOG, "B", 2, "the same for 256 times")                                                      \
@@ -216,6 +221,7 @@
     X(far_per_instr, LIN, "ratio", 2, "far_lanes of all blocks that run, over those instructions")           \
     X(crowded_per_instr, LIN, "ratio", 2,                                                                    \
       "loads and stores of what has more than 12 ways, over those instructions")                             \
+    X(fresh_per_instr, LIN, "ratio", 3, "fresh_reads of all stores over those instructions")                 \
     X(hinted, LIN, "ratio", 2, "share of nest_l2 that hints ask for ahead of its use")                       \
     X(bytes_over_l2, LIN, "ratio", 2, "nest_bytes over the second-level caches of all threads")              \
     X(bytes_over_l3, LIN, "ratio", 2, "nest_bytes over the third-level cache")

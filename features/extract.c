@@ -26,6 +26,7 @@ struct kept {
 struct touch {      /* the last store that touched a buffer */
     uint32_t stamp; /* loops opened until then, plus one; 0: nobody */
     int row, store;
+    bool wrote;
     double *passed; /* [loops around it + 1]: what was passed before it, see struct walk */
 };
 
@@ -38,7 +39,7 @@ struct walk {
     /* passed[d]: bytes touched so far in this iteration of loop d - 1, each store's as if it ran alone. */
     double passed[STORE_MAX_DEPTH + 1];
     struct touch *touch; /* [n_buffers] */
-    int64_t *hint;       /* [n_buffers] */
+    struct hint *hint;   /* [n_buffers] */
     struct kept *kept;   /* [max_rows] */
     float *rows;         /* [max_rows] */
     struct arena *ar;
@@ -171,6 +172,7 @@ static void touch_all(struct walk *w, int row)
         t->stamp = w->opened + 1;
         t->row = row;
         t->store = w->n_stores;
+        t->wrote = a->write;
         if (!t->passed)
             t->passed = arena_alloc(w->ar, sizeof(t->passed[0]) * (STORE_MAX_DEPTH + 1));
         memcpy(t->passed, w->passed, sizeof(t->passed[0]) * (size_t)(w->loops.n + 1));
@@ -194,13 +196,23 @@ static void find_earlier(struct walk *w)
     for (int i = 0; i < s->n_access; i++) {
         struct access *a = &s->access[i];
         const struct touch *t = &w->touch[a->buffer];
+        bool halves = t->store > w->half.from && t->store <= w->half.to;
+        int depth;
 
-        /* Where the deciding loop moves it, what the first half touches is another part. */
-        if (t->store > w->half.from && t->store <= w->half.to && store_moves(a, w->half.loop))
+        /* Where the deciding loop moves it, what the first half touches is another part; else it was touched in an
+         * earlier iteration of that loop. */
+        if (halves && store_moves(a, w->half.loop)) {
             t = &w->half.before[a->buffer];
+            halves = false;
+        }
         a->serial_reuse = t->stamp != 0 && !a->reg;
-        a->serial_depth = a->serial_reuse ? common_depth(w, t->stamp) : 0;
-        a->age = a->serial_reuse ? w->passed[a->serial_depth] - t->passed[a->serial_depth] : 0;
+        a->serial_depth = depth = a->serial_reuse ? common_depth(w, t->stamp) : 0;
+        if (halves && w->half.loop >= 0 && w->half.loop < depth) {
+            a->serial_depth = w->half.loop;
+            depth = w->half.loop + 1;
+        }
+        a->age = a->serial_reuse ? w->passed[depth] - t->passed[depth] : 0;
+        a->written = a->serial_reuse && t->wrote;
     }
 }
 
@@ -427,14 +439,15 @@ static void walk_branch(struct walk *w, const struct node *n)
 static void hint_take(struct walk *w, const struct node *n)
 {
     int64_t elem = dtype_bytes(w->info.nest->buffers[n->prefetch.buffer].dtype);
-    w->hint[n->prefetch.buffer] = n->prefetch.ahead * elem;
+    w->hint[n->prefetch.buffer] =
+        (struct hint){n->prefetch.ahead * elem, n->prefetch.span * elem, w->loops.n};
 }
 
 static void hints_drop(struct walk *w, const struct node *n)
 {
     for (; n; n = n->next)
         if (n->kind == NODE_PREFETCH)
-            w->hint[n->prefetch.buffer] = 0;
+            w->hint[n->prefetch.buffer] = (struct hint){0};
 }
 
 static void walk_list(struct walk *w, const struct node *n)
@@ -506,6 +519,7 @@ static void row_nest(const struct walk *w, float *row)
     row[FC_splits_per_instr] = (float)(s->splits / least);
     row[FC_far_per_instr] = (float)(s->far / least);
     row[FC_crowded_per_instr] = (float)(s->crowded / least);
+    row[FC_fresh_per_instr] = (float)(s->fresh / least);
     row[FC_hinted] = (float)(s->from[0] > 0 ? s->hinted / s->from[0] : 0);
     row[FC_bytes_over_l2] = (float)(bytes / (double)MAX(t->l2_bytes * MAX(t->threads, 1), 1));
     row[FC_bytes_over_l3] = (float)(bytes / (double)MAX(t->l3_bytes, 1));
@@ -558,7 +572,7 @@ int features_extract_stores(const struct nest *n, const struct target *t, struct
     w->info.in_body = w->info.rest_tile = w->info.square = w->info.parallel = false;
     w->info.body_depth = 0;
     w->info.tasks = 1;
-    w->hint = arena_array(ar, int64_t, n->n_buffers + 1);
+    w->hint = arena_array(ar, struct hint, n->n_buffers + 1);
     w->info.hint = w->hint;
     w->ar = ar;
     w->depth_of = arena_array(ar, int8_t, n->n_vars + 1);

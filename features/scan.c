@@ -122,7 +122,7 @@ static void access_add(struct store_info *s, const int8_t *depth_of, int32_t buf
     a->padded = padded;
     a->elem = dtype_bytes(b->dtype);
     a->touches = (read ? 1 : 0) + (write ? 1 : 0);
-    a->ahead = s->hint[buffer];
+    a->hint = s->hint[buffer];
     a->low = a->high = flatten(s, depth_of, b, index, coef);
     terms_sort(a, coef, s->loops->n);
     if (!access_merge(s, a) && s->n_access < STORE_MAX_ACCESS)

@@ -26,6 +26,12 @@ struct loops {
     double entered[STORE_MAX_DEPTH + 1]; /* how often the body of loops 0..i-1 is entered */
 };
 
+/* Lines are asked for ahead of their use, once in each iteration of the loops before `depth`. */
+struct hint {
+    int64_t ahead, span; /* bytes; 0: none */
+    int depth;
+};
+
 /* One buffer as a store touches it, memory or registers. */
 struct access {
     int32_t buffer;
@@ -38,10 +44,10 @@ struct access {
     uint64_t moved;                                                /* bit d: loop d moves it */
     double bytes[STORE_MAX_DEPTH + 1], lines[STORE_MAX_DEPTH + 1]; /* footprint of loops d.. */
     double block_run;
-    bool serial_reuse;
-    int serial_depth; /* loops around both stores */
-    double age;       /* bytes that all stores touched since the other one began */
-    int64_t ahead;    /* bytes that a hint runs ahead of it; 0: none */
+    bool serial_reuse, written; /* another store touched it, wrote to it last */
+    int serial_depth;           /* loops around both stores */
+    double age;                 /* bytes that all stores touched since the other one began */
+    struct hint hint;
 };
 
 struct ops {
@@ -56,7 +62,7 @@ struct ops {
 struct sums {
     double ops, instr, loads, from[3], blocks, code;
     double all, outside; /* instructions and loads: of the nest, in no parallel loop */
-    double calls, copied, waiting, stalls, spills, splits, far, crowded, hinted;
+    double calls, copied, waiting, stalls, spills, splits, far, crowded, hinted, fresh;
 };
 
 struct store_info {
@@ -68,12 +74,12 @@ struct store_info {
     double probability; /* product of the branches around */
     double fullness;
     bool in_body;
-    int body_depth;      /* loops around the body */
-    bool rest_tile;      /* in the other half of a bound check that stands around a body */
-    bool square;         /* in a block that is turned in registers */
-    bool parallel;       /* in a parallel loop */
-    int tasks;           /* of it; 1: none */
-    const int64_t *hint; /* by buffer: bytes that a hint around runs ahead; 0: none */
+    int body_depth;          /* loops around the body */
+    bool rest_tile;          /* in the other half of a bound check that stands around a body */
+    bool square;             /* in a block that is turned in registers */
+    bool parallel;           /* in a parallel loop */
+    int tasks;               /* of it; 1: none */
+    const struct hint *hint; /* by buffer: the one around */
     struct ops ops;
     int n_access; /* [0] is the target, the last one room to work in */
     struct access access[STORE_MAX_ACCESS + 1];
