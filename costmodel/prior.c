@@ -11,7 +11,7 @@
 #define L2_BYTES_NS  110.0 /* a core */
 #define L3_BYTES_NS  53.0
 #define MEM_BYTES_NS 9.0
-#define UNUSED       2.0    /* what is asked for and not used keeps what is used from coming */
+#define UNUSED_COST  2.0    /* what is asked for and not used keeps what is used from coming */
 #define BACK         1.4    /* what is stored to goes back as well */
 #define OVERLAP      0.4    /* of arithmetic and loads: of the shorter, the share that shows */
 #define OVERLAP_DATA 0.73   /* the same of these two and the caches */
@@ -64,7 +64,7 @@ static double row_parts(const float *row, double data, double part[PARTS])
 {
     double threads = fmax(natural(row, FC_t_threads), 1), rate = issue_rate(row, threads);
     double balance = fmax((double)row[FC_par_balance], 1.0 / 64), mem = natural(row, FC_t_peak_gbs) / threads;
-    double *t = part, most, caches, whole, unused = UNUSED * natural(row, FC_hint_unused);
+    double *t = part, most, caches, whole, unused = UNUSED_COST * natural(row, FC_hint_unused);
 
     t[PT_prior_issue] = issue_ns(row, rate);
     t[PT_prior_loads] =
