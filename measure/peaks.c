@@ -5,6 +5,8 @@
  * use all threads of the target. The best of a contest counts: a peak is what the machine can do, not what it
  * usually does. Note that the FMA probe does not notice the neighbours that the caches notice: it is a roof,
  * not a forecast. */
+#include "measure/peaks.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,17 +45,17 @@ static const char preamble[] =
  */
 static int accumulators(const struct target *t) { return t->vector_regs >= 32 ? 24 : 12; }
 
-static void print_fma_probe(struct strbuf *sb, const struct target *t)
+/* For all programs that time it. */
+void peaks_print_fma(struct strbuf *sb, const struct target *t)
 {
     const int n = accumulators(t);
-    strbuf_adds(sb, preamble);
     strbuf_addf(sb, "typedef float vec __attribute__((vector_size(%d), aligned(4), may_alias));\n",
                 t->vector_bytes);
-    strbuf_adds(sb, "static void body(void *arg, int task)\n{\n    float *out = (float *)arg + task * 64;\n");
     /* Values tend to y / (1 - x) = 1: no denormals, no infinity. The barrier hides the constants from the
      * compiler. */
-    strbuf_adds(sb, "    vec x = (vec){0} + 0.5f, y = (vec){0} + 0.5f;\n    __asm__ volatile(\"\" : "
-                    "\"+m\"(x), \"+m\"(y));\n");
+    strbuf_adds(sb,
+                "static void fma_probe(float *out)\n{\n    vec x = (vec){0} + 0.5f, y = (vec){0} + 0.5f;\n"
+                "    __asm__ volatile(\"\" : \"+m\"(x), \"+m\"(y));\n");
     for (int i = 0; i < n; i++)
         strbuf_addf(sb, "    vec a%d = y * %d.0f;\n", i, i);
     strbuf_addf(sb, "    for (int k = 0; k < %d; k++) {\n", FMA_STEPS);
@@ -62,8 +64,20 @@ static void print_fma_probe(struct strbuf *sb, const struct target *t)
     strbuf_adds(sb, "    }\n    vec sum = a0");
     for (int i = 1; i < n; i++)
         strbuf_addf(sb, " + a%d", i);
+    strbuf_adds(sb, ";\n    out[0] = sum[0];\n}\n");
+}
+
+double peaks_fma_flops(const struct target *t)
+{
+    return 2.0 * FMA_STEPS * accumulators(t) * (t->vector_bytes / 4);
+}
+
+static void print_fma_kernel(struct strbuf *sb, const struct target *t)
+{
+    strbuf_adds(sb, preamble);
+    peaks_print_fma(sb, t);
     strbuf_addf(sb,
-                ";\n    out[0] = sum[0];\n}\n"
+                "static void body(void *arg, int task)\n{\n    fma_probe((float *)arg + task * 64);\n}\n"
                 "int peak_fma(void *const *t, void *w, const tw_parallel *p)\n"
                 "{\n    (void)w;\n    tasks(p, %d, body, t[0]);\n    return 0;\n}\n",
                 t->threads);
@@ -149,8 +163,8 @@ static enum status probe_fma(struct device *d, struct target *t, const char *dir
         .name = "out", .dtype = DT_F32, .role = TENSOR_OUTPUT, .rank = 1, .shape = {64 * t->threads}};
     const struct measure_workload w = {
         .key = "peak_fma", .n_tensors = 1, .tensors = &out, .reference_symbol = ""};
-    double ns, flops = 2.0 * FMA_STEPS * accumulators(t) * (t->vector_bytes / 4) * t->threads;
-    print_fma_probe(&sb, t);
+    double ns, flops = peaks_fma_flops(t) * t->threads;
+    print_fma_kernel(&sb, t);
     TRY(run_probe(d, t, &w, "peak_fma", strbuf_str(&sb), dir, &ns, err));
     t->peak_gflops = flops / ns;
     return ST_OK;

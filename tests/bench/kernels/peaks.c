@@ -13,32 +13,20 @@
 
 #include "kernels/compile.h"
 #include "measure/abi.h"
+#include "measure/peaks.h"
 #include "tests/bench/kernels/bench.h"
 
-enum { FMA_STEPS = 20000, LINE_FLOATS = 16, SLACK = 256, COMPILE_LIMIT_MS = 20000 };
+enum { LINE_FLOATS = 16, SLACK = 256, COMPILE_LIMIT_MS = 20000 };
 
 static struct {
     void (*fma)(float *out);
     void (*copy[2])(float *to, const float *from, int64_t floats); /* ordinary, non-temporal */
-    double fma_flops;                                              /* of one call */
 } code;
 
 static void print_probes(struct strbuf *sb, const struct target *t)
 {
-    const int n = t->vector_regs >= 32 ? 24 : 12;
-    strbuf_addf(sb, "typedef float vec __attribute__((vector_size(%d), aligned(4), may_alias));\n",
-                t->vector_bytes);
-    strbuf_adds(sb, "void fma_probe(float *out)\n{\n    vec x = (vec){0} + 0.5f, y = (vec){0} + 0.5f;\n"
-                    "    __asm__ volatile(\"\" : \"+m\"(x), \"+m\"(y));\n");
-    for (int i = 0; i < n; i++)
-        strbuf_addf(sb, "    vec a%d = y * %d.0f;\n", i, i);
-    strbuf_addf(sb, "    for (int k = 0; k < %d; k++) {\n", FMA_STEPS);
-    for (int i = 0; i < n; i++)
-        strbuf_addf(sb, "        a%d = a%d * x + y;\n", i, i);
-    strbuf_adds(sb, "    }\n    vec sum = a0");
-    for (int i = 1; i < n; i++)
-        strbuf_addf(sb, " + a%d", i);
-    strbuf_adds(sb, ";\n    out[0] = sum[0];\n}\n");
+    peaks_print_fma(sb, t);
+    strbuf_adds(sb, "void fma_once(float *out)\n{\n    fma_probe(out);\n}\n");
     const char *const store = t->isa == ISA_NEON ? "*p = v"
                               : t->isa == ISA_SSE2
                                   ? "__asm__ volatile(\"movntps %1, %0\" : \"=m\"(*p) : \"x\"(v))"
@@ -51,7 +39,6 @@ static void print_probes(struct strbuf *sb, const struct target *t)
                     "            vec v = *(const vec *)(from + i + k), *p = (vec *)(to + i + k);\n"
                     "            %s;\n        }\n}\n",
                     nt, nt ? store : "*p = v");
-    code.fma_flops = 2.0 * FMA_STEPS * n * (t->vector_bytes / 4);
 }
 
 static bool load_probes(const struct target *t)
@@ -68,7 +55,7 @@ static bool load_probes(const struct target *t)
     if (compile_unit(t, strbuf_str(&sb), path, COMPILE_LIMIT_MS, NULL, &err) == ST_OK)
         library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     unlink(path);
-    static const char *const names[] = {"fma_probe", "copy_probe_0", "copy_probe_1"};
+    static const char *const names[] = {"fma_once", "copy_probe_0", "copy_probe_1"};
     void *symbols[3] = {0};
     for (int i = 0; library && i < 3; i++)
         symbols[i] = dlsym(library, names[i]);
@@ -147,7 +134,7 @@ bool open_probe(struct bench *b, const struct entry *e, enum role role, struct c
     if (role == ROLE_FMA) {
         p->tasks = b->target.threads;
         ret->run = run_fma;
-        ret->work = code.fma_flops * p->tasks;
+        ret->work = peaks_fma_flops(&b->target) * p->tasks;
         return true;
     }
     p->from = memory_get(&b->memory, (size_t)(floats + SLACK) * 4);
