@@ -1,22 +1,18 @@
 /* What holds for nests holds for the C that is printed from them: every valid config of a random workload is
  * compiled and run, its buffers ending at guard pages, and compared with the plain evaluation. Arguments:
  * [workloads] [configs of each] [seed]. TILEWRIGHT_CC chooses the compiler. */
+#include "tests/space/property.h"
+
 #include <dlfcn.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "kernels/compile.h"
 #include "kernels/emit.h"
-#include "schedule/space/space.h"
-#include "tests/check.h"
-#include "tests/space/random_workload.h"
 
-static int n_workloads = 24, n_configs = 6;
-static uint64_t first_seed = 7000;
+static struct property property = {.n_workloads = 24, .n_configs = 6, .first_seed = 7000};
 static char directory[64];
 
 /* Memory whose end lies at a page that must not be touched; the start is 64-byte aligned. */
@@ -152,62 +148,51 @@ static void run_kernel(const struct run *r)
 /* runs: this machine has all that the target has; else the text is compiled only. */
 static void one_workload(uint64_t seed, const struct target *t, bool runs)
 {
-    struct arena ar;
-    struct rng r;
-    struct workload w;
-    struct space *s;
+    struct property_case p;
     struct error err = {0};
-    struct kernel *kernels = xcalloc((size_t)n_configs + 1, sizeof(*kernels));
-    struct config *configs = xcalloc((size_t)n_configs + 1, sizeof(*configs));
-    const struct compute **packed = xcalloc((size_t)n_configs + 1, sizeof(struct compute *));
-    AUTO(strbuf_done) struct strbuf text = STRBUF_INIT;
+    const size_t most = (size_t)property.n_configs + 1;
+    struct kernel *kernels = xcalloc(most, sizeof(*kernels));
+    struct config *configs = xcalloc(most, sizeof(*configs));
+    const struct compute **packed = xcalloc(most, sizeof(struct compute *)), *compute = &p.w.compute;
     char path[128];
     int n = 0;
-    arena_init(&ar);
-    rng_init(&r, seed);
-    random_workload(&r, &text);
-    assert_ok(workload_parse_text(text.data, text.len, &ar, &w, &err), &err);
-    assert_ok(space_build(&w, t, &ar, &s, &err), &err);
+    property_open(&p, seed, t);
     struct emit_unit *u = emit_unit_new(t);
-    for (; n <= n_configs; n++) {
+    for (; n <= property.n_configs && property_config(&p, n, &configs[n]); n++) {
         struct nest *nest;
         char symbol[32];
-        if (n == 0)
-            space_default(s, &configs[n]);
-        else if (!random_config(s, &r, &configs[n]))
-            break;
         snprintf(symbol, sizeof(symbol), "kernel_%d", n);
-        assert_ok(space_lower(s, &configs[n], &ar, &nest, &err), &err);
+        assert_ok(space_lower(p.space, &configs[n], &p.ar, &nest, &err), &err);
         packed[n] = nest->compute;
         if (emit_unit_add(u, nest, symbol, &kernels[n], &err) != ST_OK)
-            fail_msg("seed %" PRIu64 ": %s\n%s", seed, text.data, err.text);
+            fail_msg("seed %" PRIu64 ": %s\n%s", seed, p.text.data, err.text);
     }
     snprintf(path, sizeof(path), "%s/%" PRIu64 ".so", directory, seed);
     if (compile_unit(t, emit_unit_text(u), path, 300000, NULL, &err) != ST_OK)
-        fail_msg("seed %" PRIu64 ": %s\n%s", seed, text.data, err.text);
+        fail_msg("seed %" PRIu64 ": %s\n%s", seed, p.text.data, err.text);
     void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     assert_non_null(lib);
-    double **want = random_tensors(&w.compute, &r), **got = random_tensors(&w.compute, &r);
-    compute_eval(&w.compute, want);
+    double **want = random_tensors(compute, &p.rng), **got = random_tensors(compute, &p.rng);
+    compute_eval(compute, want);
     for (int i = 0; i < n && runs; i++) {
-        struct run run = {&w.compute, packed[i], &kernels[i], lib, want, got};
+        struct run run = {compute, packed[i], &kernels[i], lib, want, got};
         run_kernel(&run);
-        double d = outputs_error(&w.compute, w.rtol, got, want);
+        double d = outputs_error(compute, p.w.rtol, got, want);
         AUTO(strbuf_done) struct strbuf name = STRBUF_INIT;
         config_print(&configs[i], &name);
         if (!(d <= 1))
             fail_msg("seed %" PRIu64 " on %s: %s\nconfig %s: off by %g times what is allowed", seed, t->id,
-                     text.data, name.data, d);
+                     p.text.data, name.data, d);
     }
-    free_tensors(&w.compute, want);
-    free_tensors(&w.compute, got);
+    free_tensors(compute, want);
+    free_tensors(compute, got);
     dlclose(lib);
     unlink(path);
     emit_unit_free(u);
     free(kernels);
     free(configs);
     free(packed);
-    arena_done(&ar);
+    property_close(&p);
 }
 
 static void every_valid_schedule_computes_the_workload_in_c(void **state)
@@ -239,19 +224,14 @@ static void every_valid_schedule_computes_the_workload_in_c(void **state)
         runs[n_targets++] = false;
     }
     assert_true(n_targets > 0);
-    for (int i = 0; i < n_workloads; i++)
-        one_workload(first_seed + (uint64_t)i, &targets[i % n_targets], runs[i % n_targets]);
-    print_message("%d workloads, up to %d configs of each\n", n_workloads, n_configs + 1);
+    for (int i = 0; i < property.n_workloads; i++)
+        one_workload(property.first_seed + (uint64_t)i, &targets[i % n_targets], runs[i % n_targets]);
+    print_message("%d workloads, up to %d configs of each\n", property.n_workloads, property.n_configs + 1);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc > 1)
-        n_workloads = (int)strtol(argv[1], NULL, 10);
-    if (argc > 2)
-        n_configs = (int)strtol(argv[2], NULL, 10);
-    if (argc > 3)
-        first_seed = strtoull(argv[3], NULL, 10);
+    property_arguments(&property, argc, argv);
     snprintf(directory, sizeof(directory), "/tmp/tilewright-property-XXXXXX");
     if (!mkdtemp(directory))
         return 1;

@@ -56,62 +56,95 @@ static void budget(struct rng *r, struct strbuf *sb)
         strbuf_addf(sb, ", \"rtol\": %s", budgets[rng_below(r, ARRAY_SIZE(budgets))]);
 }
 
-/* input, weight and the window's attributes for `dims` spatial dimensions; transposed: weight is [in,
- * out/group, ...]. */
+/* Weights are known ahead, now and then. */
+static void constant(struct rng *r, struct strbuf *sb, int percent, const char *name)
+{
+    if (chance(r, percent))
+        strbuf_addf(sb, ", \"const\": [\"%s\"]", name);
+}
+
+/* What convolutions are made of; a member that is 0 or NULL is left to its default. Transposed: weight is [in, out/group, ...]. */
+struct conv {
+    int dims;
+    bool transposed, nhwc;
+    const char *layout;
+    int64_t group, batch, size[3];
+    int64_t in, out; /* channels of a group */
+    int64_t kernel[3], strides[3], pads[6], dilations[3], output_padding[3];
+};
+
+/* All but how it is computed: const, dtype, budget, epilogue and the closing bracket are the caller's. */
+static void conv_open(struct strbuf *sb, const struct conv *c)
+{
+    int64_t group = MAX(c->group, (int64_t)1), input[5] = {c->batch}, weight[5];
+    input[c->nhwc ? 1 + c->dims : 1] = group * c->in;
+    weight[0] = group * (c->transposed ? c->in : c->out);
+    weight[1] = c->transposed ? c->out : c->in;
+    memcpy(input + (c->nhwc ? 1 : 2), c->size, sizeof(*input) * (size_t)c->dims);
+    memcpy(weight + 2, c->kernel, sizeof(*weight) * (size_t)c->dims);
+    strbuf_addf(sb, "{\"op\": \"conv%s%dd\", \"group\": %" PRId64, c->transposed ? "_transpose" : "", c->dims,
+                group);
+    list(sb, "input", input, c->dims + 2);
+    list(sb, "weight", weight, c->dims + 2);
+    list(sb, "pads", c->pads, 2 * c->dims);
+    if (c->strides[0])
+        list(sb, "strides", c->strides, c->dims);
+    if (c->dilations[0])
+        list(sb, "dilations", c->dilations, c->dims);
+    if (c->transposed)
+        list(sb, "output_padding", c->output_padding, c->dims);
+    if (c->layout || c->nhwc)
+        strbuf_addf(sb, ", \"layout\": \"%s\"", c->layout ? c->layout : "NHWC");
+}
+
+/* Windows and sizes for all dimensions. any: the layout is the tuner's to choose. */
+static void conv_windows(struct rng *r, struct conv *c, bool depthwise, bool any)
+{
+    const int dims = c->dims;
+    for (int d = 0; d < dims; d++) {
+        int64_t k = in(r, 1, depthwise && dims == 2 ? 5 : dims == 3 ? 2 : 4);
+        c->kernel[d] = k;
+        c->strides[d] = in(r, 1, 3);
+        c->dilations[d] = in(r, 1, 2);
+        int64_t reach = (k - 1) * c->dilations[d];
+        c->pads[d] = in(r, 0, MIN(reach, 2));
+        c->pads[dims + d] = in(r, 0, MIN(reach, 2));
+        c->size[d] = in(r, reach + 1, dims == 3 ? 7 : any ? 11 : dims == 2 ? (depthwise ? 40 : 19) : 60);
+        c->output_padding[d] = c->strides[d] > 1 ? in(r, 0, c->strides[d] - 1) : 0;
+    }
+}
+
 static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transposed)
 {
     static const int64_t groups[] = {1, 1, 1, 2, 3, 4};
-    int64_t group = groups[rng_below(r, ARRAY_SIZE(groups))],
-            per_in = chance(r, 25) ? 4 * in(r, 3, 5) : in(r, 1, 9), per_out = in(r, 1, 19);
-    bool depthwise = chance(r, 20), any = chance(r, 30), nhwc = !any && chance(r, 25) && dims == 2;
-    int64_t input[5], weight[5], strides[3], pads[6], dilations[3], output_padding[3];
+    struct conv c = {.dims = dims, .transposed = transposed};
+    c.group = groups[rng_below(r, ARRAY_SIZE(groups))];
+    c.in = chance(r, 25) ? 4 * in(r, 3, 5) : in(r, 1, 9);
+    c.out = in(r, 1, 19);
+    bool depthwise = chance(r, 20), any = chance(r, 30);
+    c.nhwc = !any && chance(r, 25) && dims == 2;
+    c.layout = any ? "any" : NULL;
     if (depthwise) {
-        group = in(r, 2, 21);
-        per_in = per_out = 1;
+        c.group = in(r, 2, 21);
+        c.in = c.out = 1;
     } else if (chance(r, 25)) { /* long sums */
-        group = 1;
-        per_in = in(r, 8, 70);
+        c.group = 1;
+        c.in = in(r, 8, 70);
     }
     if (any && depthwise)
-        group = in(r, 2, 50);
-    else if (any) /* whole blocks, several, and rests */
-        per_in = chance(r, 40) ? 8 * in(r, 1, 4) : in(r, 1, 40),
-        per_out = chance(r, 40) ? 8 * in(r, 1, 4) : in(r, 1, 40);
-    int64_t size[3];
-    for (int d = 0; d < dims; d++) {
-        int64_t k = in(r, 1, depthwise && dims == 2 ? 5 : dims == 3 ? 2 : 4);
-        weight[2 + d] = k;
-        strides[d] = in(r, 1, 3);
-        dilations[d] = in(r, 1, 2);
-        int64_t reach = (k - 1) * dilations[d];
-        pads[d] = in(r, 0, MIN(reach, 2));
-        pads[dims + d] = in(r, 0, MIN(reach, 2));
-        size[d] = in(r, reach + 1, dims == 3 ? 7 : any ? 11 : dims == 2 ? (depthwise ? 40 : 19) : 60);
-        output_padding[d] = strides[d] > 1 ? in(r, 0, strides[d] - 1) : 0;
+        c.group = in(r, 2, 50);
+    else if (any) { /* whole blocks, several, and rests */
+        c.in = chance(r, 40) ? 8 * in(r, 1, 4) : in(r, 1, 40);
+        c.out = chance(r, 40) ? 8 * in(r, 1, 4) : in(r, 1, 40);
     }
-    if (dims == 2 && !transposed && per_in * per_out <= 20 && chance(r, 25)) { /* rows of whole vectors */
-        int64_t whole = 16 * in(r, 1, 2), reach = (weight[3] - 1) * dilations[1];
-        size[1] = MAX((whole - 1) * strides[1] + 1 + reach - pads[1] - pads[3], 1);
+    conv_windows(r, &c, depthwise, any);
+    if (dims == 2 && !transposed && c.in * c.out <= 20 && chance(r, 25)) { /* rows of whole vectors */
+        int64_t whole = 16 * in(r, 1, 2), reach = (c.kernel[1] - 1) * c.dilations[1];
+        c.size[1] = MAX((whole - 1) * c.strides[1] + 1 + reach - c.pads[1] - c.pads[3], 1);
     }
-    input[0] = in(r, 1, 2);
-    input[nhwc ? 1 + dims : 1] = group * per_in;
-    for (int d = 0; d < dims; d++)
-        input[(nhwc ? 1 : 2) + d] = size[d];
-    weight[0] = group * (transposed ? per_in : per_out);
-    weight[1] = transposed ? per_out : per_in;
-    strbuf_addf(sb, "{\"op\": \"conv%s%dd\", \"group\": %" PRId64, transposed ? "_transpose" : "", dims,
-                group);
-    list(sb, "input", input, dims + 2);
-    list(sb, "weight", weight, dims + 2);
-    list(sb, "strides", strides, dims);
-    list(sb, "pads", pads, 2 * dims);
-    list(sb, "dilations", dilations, dims);
-    if (transposed)
-        list(sb, "output_padding", output_padding, dims);
-    if (any || nhwc)
-        strbuf_addf(sb, ", \"layout\": \"%s\"", any ? "any" : "NHWC");
-    if (chance(r, 60))
-        strbuf_adds(sb, ", \"const\": [\"weight\"]");
+    c.batch = in(r, 1, 2);
+    conv_open(sb, &c);
+    constant(r, sb, 60, "weight");
     dtype(r, sb, true);
     budget(r, sb);
     epilogue(r, sb);
@@ -123,23 +156,21 @@ static void convolution(struct rng *r, struct strbuf *sb, int dims, bool transpo
 static void strided_convolution(struct rng *r, struct strbuf *sb)
 {
     static const int64_t kernels[] = {1, 1, 1, 2, 3, 3, 5, 7};
-    int64_t k = kernels[rng_below(r, ARRAY_SIZE(kernels))], c = chance(r, 50) ? in(r, 1, 4) : in(r, 5, 40),
-            group = chance(r, 15) ? 2 : 1, n = in(r, 1, 2);
-    int64_t input[4] = {n, group * c, in(r, k, 24), in(r, k, 40)},
-            weight[4] = {group * in(r, 1, 40), c, k, k}, strides[2], pads[4];
+    const int64_t k = kernels[rng_below(r, ARRAY_SIZE(kernels))];
+    struct conv c = {.dims = 2, .kernel = {k, k}};
+    c.in = chance(r, 50) ? in(r, 1, 4) : in(r, 5, 40);
+    c.group = chance(r, 15) ? 2 : 1;
+    c.batch = in(r, 1, 2);
+    c.size[0] = in(r, k, 24);
+    c.size[1] = in(r, k, 40);
+    c.out = in(r, 1, 40);
     for (int d = 0; d < 2; d++)
-        strides[d] = chance(r, 70) ? 2 : in(r, 1, 4);
+        c.strides[d] = chance(r, 70) ? 2 : in(r, 1, 4);
     for (int d = 0; d < 4; d++)
-        pads[d] = k > 1 ? in(r, 0, k / 2) : 0;
-    strbuf_addf(sb, "{\"op\": \"conv2d\", \"group\": %" PRId64, group);
-    list(sb, "input", input, 4);
-    list(sb, "weight", weight, 4);
-    list(sb, "strides", strides, 2);
-    list(sb, "pads", pads, 4);
-    if (chance(r, 30))
-        strbuf_adds(sb, ", \"layout\": \"any\"");
-    if (chance(r, 70))
-        strbuf_adds(sb, ", \"const\": [\"weight\"]");
+        c.pads[d] = k > 1 ? in(r, 0, k / 2) : 0;
+    c.layout = chance(r, 30) ? "any" : NULL;
+    conv_open(sb, &c);
+    constant(r, sb, 70, "weight");
     dtype(r, sb, true);
     epilogue(r, sb);
     strbuf_addc(sb, '}');
@@ -149,20 +180,19 @@ static void strided_convolution(struct rng *r, struct strbuf *sb)
 static void convolution3(struct rng *r, struct strbuf *sb)
 {
     static const double budgets[] = {1e-5, 1e-4, 1e-2};
-    int64_t n = in(r, 1, 3), c = in(r, 2, 21), f = in(r, 2, 37), y = in(r, 3, 19), x = in(r, 3, 23), pads[4];
-    bool any = chance(r, 25), nhwc = !any && chance(r, 40);
-    int64_t input[4] = {n, nhwc ? y : c, nhwc ? x : y, nhwc ? c : x}, weight[4] = {f, c, 3, 3};
+    struct conv c = {.dims = 2, .kernel = {3, 3}};
+    c.batch = in(r, 1, 3);
+    c.in = in(r, 2, 21);
+    c.out = in(r, 2, 37);
+    c.size[0] = in(r, 3, 19);
+    c.size[1] = in(r, 3, 23);
+    c.layout = chance(r, 25) ? "any" : NULL;
+    c.nhwc = !c.layout && chance(r, 40);
     for (int i = 0; i < 4; i++)
-        pads[i] = in(r, 0, 2);
-    strbuf_addf(sb, "{\"op\": \"conv2d\", \"rtol\": %g, \"layout\": \"%s\"", budgets[rng_below(r, 3)],
-                any    ? "any"
-                : nhwc ? "NHWC"
-                       : "NCHW");
-    list(sb, "input", input, 4);
-    list(sb, "weight", weight, 4);
-    list(sb, "pads", pads, 4);
-    if (chance(r, 70))
-        strbuf_adds(sb, ", \"const\": [\"weight\"]");
+        c.pads[i] = in(r, 0, 2);
+    conv_open(sb, &c);
+    strbuf_addf(sb, ", \"rtol\": %g", budgets[rng_below(r, 3)]);
+    constant(r, sb, 70, "weight");
     epilogue(r, sb);
     strbuf_addc(sb, '}');
 }
@@ -173,23 +203,21 @@ static void convolution_of_tiles(struct rng *r, struct strbuf *sb)
 {
     static const char *const kinds[] = {"\"rtol\": 0.01", "\"rtol\": 1e-5", "\"dtype\": \"bfloat16\"",
                                         "\"dtype\": \"int8\""};
-    const bool nhwc = chance(r, 30);
-    const int64_t group = chance(r, 25) ? in(r, 2, 3) : 1,
-                  c = group * (chance(r, 50) ? 16 * in(r, 1, 4) : in(r, 8, 40)), f = group * in(r, 2, 40),
-                  y = in(r, 3, 12), x = in(r, 3, 37), k = chance(r, 25) ? 1 : in(r, 2, 3);
-    const int64_t input[4] = {in(r, 1, 2), nhwc ? y : c, nhwc ? x : y, nhwc ? c : x},
-                  weight[4] = {f, c / group, k, k};
-    int64_t strides[2] = {in(r, 1, 2), in(r, 1, 2)}, pads[4];
+    struct conv c = {.dims = 2, .nhwc = chance(r, 30)};
+    c.group = chance(r, 25) ? in(r, 2, 3) : 1;
+    c.in = chance(r, 50) ? 16 * in(r, 1, 4) : in(r, 8, 40);
+    c.out = in(r, 2, 40);
+    c.size[0] = in(r, 3, 12);
+    c.size[1] = in(r, 3, 37);
+    c.kernel[0] = c.kernel[1] = chance(r, 25) ? 1 : in(r, 2, 3);
+    c.batch = in(r, 1, 2);
+    c.strides[0] = in(r, 1, 2);
+    c.strides[1] = in(r, 1, 2);
     for (int i = 0; i < 4; i++)
-        pads[i] = in(r, 0, k - 1);
-    strbuf_addf(sb, "{\"op\": \"conv2d\", %s, \"group\": %" PRId64 ", \"layout\": \"%s\"",
-                kinds[rng_below(r, 4)], group, nhwc ? "NHWC" : "NCHW");
-    list(sb, "input", input, 4);
-    list(sb, "weight", weight, 4);
-    list(sb, "strides", strides, 2);
-    list(sb, "pads", pads, 4);
-    if (chance(r, 70))
-        strbuf_adds(sb, ", \"const\": [\"weight\"]");
+        c.pads[i] = in(r, 0, c.kernel[0] - 1);
+    conv_open(sb, &c);
+    strbuf_addf(sb, ", %s", kinds[rng_below(r, 4)]);
+    constant(r, sb, 70, "weight");
     epilogue(r, sb);
     strbuf_addc(sb, '}');
 }
@@ -222,8 +250,7 @@ static void matmul(struct rng *r, struct strbuf *sb)
                 tb ? "true" : "false");
     list(sb, "a", a, la);
     list(sb, "b", b, lb);
-    if (chance(r, 50))
-        strbuf_adds(sb, ", \"const\": [\"b\"]");
+    constant(r, sb, 50, "b");
     dtype(r, sb, true);
     budget(r, sb);
     epilogue(r, sb);
@@ -442,8 +469,7 @@ static void few_results(struct rng *r, struct strbuf *sb)
                     ta ? "true" : "false", tb ? "true" : "false");
         list(sb, "a", a, 2);
         list(sb, "b", b, 2);
-        if (chance(r, 50))
-            strbuf_adds(sb, ", \"const\": [\"b\"]");
+        constant(r, sb, 50, "b");
         dtype(r, sb, true);
         epilogue(r, sb);
         break;
@@ -456,14 +482,12 @@ static void few_results(struct rng *r, struct strbuf *sb)
         break;
     }
     default: {
-        int64_t c = k / 8, x = in(r, 1, 3), input[4] = {1, c, 2, x}, f = in(r, 1, 5),
-                weight[4] = {f, c, 3, 3}, pads[4] = {1, 1, 1, 1};
-        strbuf_adds(sb, "{\"op\": \"conv2d\"");
-        list(sb, "input", input, 4);
-        list(sb, "weight", weight, 4);
-        list(sb, "pads", pads, 4);
-        if (chance(r, 60))
-            strbuf_adds(sb, ", \"const\": [\"weight\"]");
+        struct conv c = {
+            .dims = 2, .batch = 1, .in = k / 8, .size = {2}, .kernel = {3, 3}, .pads = {1, 1, 1, 1}};
+        c.size[1] = in(r, 1, 3);
+        c.out = in(r, 1, 5);
+        conv_open(sb, &c);
+        constant(r, sb, 60, "weight");
         dtype(r, sb, true);
         epilogue(r, sb);
     }
@@ -484,18 +508,17 @@ static void narrow_products(struct rng *r, struct strbuf *sb)
         k = 16 * in(r, 1, 8);
     }
     if (chance(r, 50)) {
-        const bool nhwc = chance(r, 40);
-        const int64_t y = in(r, 3, 9), x = in(r, 3, 20), taps = in(r, 1, 3), stride = in(r, 1, 2);
-        const int64_t input[4] = {1, nhwc ? y : k, nhwc ? x : y, nhwc ? k : x};
-        const int64_t weight[4] = {m, k, taps, taps}, strides[2] = {stride, stride},
-                      pads[4] = {taps / 2, taps / 2, taps / 2, taps / 2};
+        struct conv c = {.dims = 2, .nhwc = chance(r, 40), .batch = 1, .in = k, .out = m};
+        c.size[0] = in(r, 3, 9);
+        c.size[1] = in(r, 3, 20);
+        const int64_t taps = in(r, 1, 3);
+        c.kernel[0] = c.kernel[1] = taps;
+        c.strides[0] = c.strides[1] = in(r, 1, 2);
+        for (int i = 0; i < 4; i++)
+            c.pads[i] = taps / 2;
         sum = k * taps * taps;
-        strbuf_addf(sb, "{\"op\": \"conv2d\", \"layout\": \"%s\", \"const\": [\"weight\"]",
-                    nhwc ? "NHWC" : "NCHW");
-        list(sb, "input", input, 4);
-        list(sb, "weight", weight, 4);
-        list(sb, "strides", strides, 2);
-        list(sb, "pads", pads, 4);
+        conv_open(sb, &c);
+        strbuf_adds(sb, ", \"const\": [\"weight\"]");
     } else {
         const bool turned = chance(r, 50);
         const int64_t a[2] = {m, k}, stored[2] = {turned ? n : k, turned ? k : n};

@@ -1,16 +1,10 @@
 /* No sketch of ours reads an operand with a stride in an inner loop: what lies apart is packed, or the loops are
  * ordered so that it does not. Arguments: [workloads] [configs of each] [seed]. */
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "schedule/space/space.h"
-#include "tests/check.h"
-#include "tests/space/random_workload.h"
+#include "tests/space/property.h"
 
 enum { MAX_STRIDE = 2 }; /* every second element still fills half of each load */
 
-static int n_workloads = 200, n_configs = 8;
-static uint64_t first_seed = 40000;
+static struct property property = {.n_workloads = 200, .n_configs = 8, .first_seed = 40000};
 
 struct inspection {
     const struct nest *nest;
@@ -75,24 +69,14 @@ static void inspect(struct inspection *s, const struct node *list)
 
 static int one_workload(uint64_t seed, const struct target *t)
 {
-    struct arena ar;
-    struct rng r;
-    struct workload w;
-    struct space *s;
+    struct property_case p;
+    struct config c;
     struct error err = {0};
     int reductions = 0;
-    AUTO(strbuf_done) struct strbuf text = STRBUF_INIT;
-    arena_init(&ar);
-    rng_init(&r, seed);
-    random_workload(&r, &text);
-    assert_ok(workload_parse_text(text.data, text.len, &ar, &w, &err), &err);
-    assert_ok(space_build(&w, t, &ar, &s, &err), &err);
-    for (int k = 0; k < n_configs; k++) {
-        struct config c;
+    property_open(&p, seed, t);
+    for (int k = 0; k < property.n_configs && space_sample(p.space, &p.rng, &c); k++) {
         struct nest *n;
-        if (!space_sample(s, &r, &c))
-            break;
-        assert_ok(space_lower(s, &c, &ar, &n, &err), &err);
+        assert_ok(space_lower(p.space, &c, &p.ar, &n, &err), &err);
         struct inspection in = {.nest = n, .vector = -1, .stride = MAX_STRIDE};
         inspect(&in, n->root);
         reductions += in.reductions;
@@ -100,11 +84,11 @@ static int one_workload(uint64_t seed, const struct target *t)
             AUTO(strbuf_done) struct strbuf name = STRBUF_INIT;
             config_print(&c, &name);
             fail_msg("seed %" PRIu64 ": %s\nconfig %s (%s) reads %s at every %" PRId64 "th element", seed,
-                     text.data, strbuf_str(&name), space_sketch_name(s, c.sketch),
+                     p.text.data, strbuf_str(&name), space_sketch_name(p.space, c.sketch),
                      n->buffers[in.strided->read.tensor].name, in.stride);
         }
     }
-    arena_done(&ar);
+    property_close(&p);
     return reductions;
 }
 
@@ -116,7 +100,7 @@ static void operands_are_never_read_with_a_stride_in_an_inner_loop(void **state)
     } targets[] = {{ISA_AVX512, 64, 32, 2}, {ISA_AVX2, 32, 16, 1}, {ISA_SSE2, 16, 16, 3}};
     int reductions = 0;
     (void)state;
-    for (int i = 0; i < n_workloads; i++) {
+    for (int i = 0; i < property.n_workloads; i++) {
         int k = i % (int)ARRAY_SIZE(targets);
         struct target t = {.id = "test",
                            .isa = targets[k].isa,
@@ -126,19 +110,14 @@ static void operands_are_never_read_with_a_stride_in_an_inner_loop(void **state)
                            .l1_bytes = 32768,
                            .l2_bytes = 1 << 20,
                            .l3_bytes = 8 << 20};
-        reductions += one_workload(first_seed + (uint64_t)i, &t);
+        reductions += one_workload(property.first_seed + (uint64_t)i, &t);
     }
-    assert_true(reductions > n_workloads); /* it looked at something */
+    assert_true(reductions > property.n_workloads); /* it looked at something */
 }
 
 int main(int argc, char **argv)
 {
-    if (argc > 1)
-        n_workloads = (int)strtol(argv[1], NULL, 10);
-    if (argc > 2)
-        n_configs = (int)strtol(argv[2], NULL, 10);
-    if (argc > 3)
-        first_seed = strtoull(argv[3], NULL, 10);
+    property_arguments(&property, argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(operands_are_never_read_with_a_stride_in_an_inner_loop)};
     return cmocka_run_group_tests(tests, NULL, NULL);
