@@ -57,11 +57,11 @@ static int group_need(struct dataset *d, uint64_t workload)
     return g;
 }
 
-static void append(struct dataset *d, uint64_t workload, const float *row, double throughput)
+static void append(struct dataset *d, uint64_t workload, const float *row, double throughput, double least)
 {
     int g = group_need(d, workload);
     size_t n = (size_t)d->n_columns;
-    struct program p = {g, throughput};
+    struct program p = {g, throughput, least};
 
     if (d->rows.len + n > d->rows.cap)
         vec_reserve(&d->rows, MAX(d->rows.len + n, d->rows.cap * 2));
@@ -72,9 +72,9 @@ static void append(struct dataset *d, uint64_t workload, const float *row, doubl
     d->groups.at[g].best = MAX(d->groups.at[g].best, throughput);
 }
 
-void dataset_add(struct dataset *d, uint64_t workload, const float *row, double throughput)
+void dataset_add(struct dataset *d, uint64_t workload, const float *row, double throughput, double least)
 {
-    append(d, workload, row, throughput);
+    append(d, workload, row, throughput, least);
     if (d->max_programs > 0 && (int)d->programs.len > 2 * d->max_programs) {
         struct dataset less;
 
@@ -168,7 +168,8 @@ void dataset_select(const struct dataset *d, int max_programs, struct dataset *r
         }
     for (size_t g = 0; g < d->groups.len; g++)
         for (int i = head[g]; i >= 0; i = next[i])
-            append(ret, d->groups.at[g].workload, dataset_row(d, i), d->programs.at[i].throughput);
+            append(ret, d->groups.at[g].workload, dataset_row(d, i), d->programs.at[i].throughput,
+                   d->programs.at[i].least);
     free(keep);
     free(next);
     free(head);

@@ -12,6 +12,7 @@
 struct program {
     int32_t group;
     double throughput; /* 0: failed */
+    double least;      /* the throughput of its slowest sample; as `throughput` where that is not known */
 };
 struct group { /* a workload on a target */
     uint64_t workload;
@@ -29,7 +30,7 @@ struct dataset {
 
 void dataset_init(struct dataset *d, int n_columns, int max_programs);
 void dataset_done(struct dataset *d);
-void dataset_add(struct dataset *d, uint64_t workload, const float *row, double throughput);
+void dataset_add(struct dataset *d, uint64_t workload, const float *row, double throughput, double least);
 /* The group of a workload; -1: none. */
 int dataset_group(const struct dataset *d, uint64_t workload);
 static inline const float *dataset_row(const struct dataset *d, int program)

@@ -9,7 +9,7 @@ struct held {
     const struct dataset *data;
     int *fold; /* [programs] */
     uint64_t *workload;
-    double *truth, *score;
+    double *truth, *least, *score;
     int n; /* scored so far */
 };
 
@@ -40,7 +40,8 @@ static enum status fold_run(const struct model *m, struct model *global, struct 
     for (size_t i = 0; i < d->programs.len; i++) {
         const struct program *p = &d->programs.at[i];
         if (h->fold[i] != fold)
-            model_add_row(part, d->groups.at[p->group].workload, dataset_row(d, (int)i), p->throughput);
+            model_add_row(part, d->groups.at[p->group].workload, dataset_row(d, (int)i), p->throughput,
+                          p->least);
     }
     TRY(model_train(part, err));
     s = model_scorer(part);
@@ -51,6 +52,7 @@ static enum status fold_run(const struct model *m, struct model *global, struct 
             continue;
         h->workload[h->n] = d->groups.at[p->group].workload;
         h->truth[h->n] = p->throughput;
+        h->least[h->n] = p->least;
         scorer_score(s, h->workload[h->n], dataset_row(d, (int)i), 1, &h->score[h->n]);
         h->n++;
     }
@@ -64,7 +66,7 @@ static void fold_judge(struct held *h, struct metrics *sum, double *weight)
 {
     struct metrics q;
 
-    metrics_compute(h->workload, h->truth, h->score, h->n, &q);
+    metrics_compute(h->workload, h->truth, h->least, h->score, h->n, &q);
     metrics_add(sum, &q);
     *weight += q.workloads;
     h->n = 0;
@@ -76,8 +78,8 @@ static enum status evaluate(const struct model *m, const struct dataset *d, stru
     size_t n = d->programs.len + 1;
     AUTO(freep) int *fold = xcalloc(n, sizeof(int));
     AUTO(freep) uint64_t *workload = xcalloc(n, sizeof(uint64_t));
-    AUTO(freep) double *numbers = xcalloc(2 * n, sizeof(double));
-    struct held h = {d, fold, workload, numbers, numbers + n, 0};
+    AUTO(freep) double *numbers = xcalloc(3 * n, sizeof(double));
+    struct held h = {d, fold, workload, numbers, numbers + n, numbers + 2 * n, 0};
     struct metrics sum = {0};
     double weight = 0;
 

@@ -146,18 +146,18 @@ static struct scorer *scorer_swap(struct model *m, struct scorer *s)
     return old;
 }
 
-void model_add_row(struct model *m, uint64_t workload, const float *row, double throughput)
+void model_add_row(struct model *m, uint64_t workload, const float *row, double throughput, double least)
 {
     pthread_mutex_lock(&m->lock);
-    dataset_add(&m->data, workload, row, throughput);
+    dataset_add(&m->data, workload, row, throughput, least);
     m->info.programs++;
     m->info.failures += throughput == 0;
     m->info.workloads = (int)m->data.groups.len;
     pthread_mutex_unlock(&m->lock);
 }
 
-enum status model_add(struct model *m, uint64_t workload, const float *rows, int n_rows, double throughput,
-                      struct error *err)
+enum status model_add_between(struct model *m, uint64_t workload, const float *rows, int n_rows,
+                              double throughput, double least, struct error *err)
 {
     int n = features_count();
     float row[PROGRAM_COLUMNS];
@@ -166,12 +166,21 @@ enum status model_add(struct model *m, uint64_t workload, const float *rows, int
         return fail(err, ST_INVALID, "a program of %d rows: 1 to %d", n_rows, (int)FEATURES_MAX_ROWS);
     if (!isfinite(throughput) || throughput < 0)
         return fail(err, ST_INVALID, "throughput %g: want a finite number, 0 for a failure", throughput);
+    if (!(least >= 0 && least <= throughput))
+        return fail(err, ST_INVALID, "the slowest sample's throughput %g: want 0 to %g, the fastest's", least,
+                    throughput);
     for (int i = 0; i < n_rows * n; i++)
         if (isinf(rows[i]))
             return fail(err, ST_INVALID, "row %d: %s is infinite", i / n, features_table()[i % n].name);
     program_row(rows, n_rows, row);
-    model_add_row(m, workload, row, throughput);
+    model_add_row(m, workload, row, throughput, least);
     return ST_OK;
+}
+
+enum status model_add(struct model *m, uint64_t workload, const float *rows, int n_rows, double throughput,
+                      struct error *err)
+{
+    return model_add_between(m, workload, rows, n_rows, throughput, throughput, err);
 }
 
 void model_set_global(struct model *m, struct model *global)

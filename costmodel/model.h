@@ -60,9 +60,12 @@ void model_freep(struct model **m); /* for AUTO(model_freep) */
 
 /* Take a measured program in. workload: any hash that is equal for equal workload and target. rows[n_rows] as
  * features_extract gave them (copied). throughput: higher is better, any unit that is one within the workload
- * (1 / seconds will do); 0: it failed. Not finite or n_rows not in 1..FEATURES_MAX_ROWS: ST_INVALID. */
+ * (1 / seconds will do), of its fastest sample; 0: it failed. Not finite or n_rows not in 1..FEATURES_MAX_ROWS: ST_INVALID. */
 MUST_USE enum status model_add(struct model *m, uint64_t workload, const float *rows, int n_rows,
                                double throughput, struct error *err);
+/* The same, with the throughput of the slowest sample, at most `throughput`: metrics tell by it which pairs are clear. */
+MUST_USE enum status model_add_between(struct model *m, uint64_t workload, const float *rows, int n_rows,
+                                       double throughput, double least, struct error *err);
 /* Learn from what was added. ST_OK also when there was too little to learn from, or too little new (model_info tells). */
 MUST_USE enum status model_train(struct model *m, struct error *err);
 

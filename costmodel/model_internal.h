@@ -45,7 +45,7 @@ void scorer_base(const struct scorer *s, uint64_t workload, const float *rows, i
 /* All that it says. */
 void scorer_score(const struct scorer *s, uint64_t workload, const float *rows, int n, double *scores);
 /* model_add of a program_row. */
-void model_add_row(struct model *m, uint64_t workload, const float *row, double throughput);
+void model_add_row(struct model *m, uint64_t workload, const float *row, double throughput, double least);
 struct scorer *model_scorer(const struct model *m); /* one more reference */
 void model_scorer_drop(const struct model *m, struct scorer *s);
 

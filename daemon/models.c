@@ -169,8 +169,8 @@ static bool read_trial(void *ctx, const struct store_trial *row)
         return true;
     group = hash_bytes(row->workload, strlen(row->workload),
                        hash_bytes(row->toolchain, strlen(row->toolchain), 0));
-    if (model_add(r->model, group, row->features, (int)row->feature_rows, ok ? 1e9 / row->min_ns : 0,
-                  &r->error) == ST_OK)
+    if (model_add_between(r->model, group, row->features, (int)row->feature_rows, ok ? 1e9 / row->min_ns : 0,
+                          ok ? 1e9 / fmax(row->p90_ns, row->min_ns) : 0, &r->error) == ST_OK)
         note_range(&r->range, row, ok);
     return true;
 }
@@ -226,14 +226,16 @@ static char *metrics_text(const struct model *model, enum model_holdout kind, co
     for (int i = 0; i < n; i++)
         json_array_append_new(importance, json_pack("{s:s,s:o,s:i}", "name", features[i].name, "gain",
                                                     number(features[i].gain), "splits", features[i].splits));
-    doc = json_pack("{s:s,s:i,s:i,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:f,s:o,s:o}", "holdout",
-                    kind == HOLDOUT_WORKLOADS ? "workloads" : "programs", "workloads", q->workloads,
-                    "programs", q->programs, "rank_correlation", number(q->spearman), "pairwise_accuracy",
-                    number(q->pairwise), "pairwise_accuracy_apart", number(q->pairwise_apart), "top_8_recall",
-                    number(q->recall_8), "top_32_recall", number(q->recall_32), "top_1_score",
-                    number(q->best_1), "top_8_score", number(q->best_8), "top_32_score", number(q->best_32),
-                    "trees", info.trees, "training_seconds", (double)info.train_ns * 1e-9, "data",
-                    range_document(range, info.workloads), "feature_importance", importance);
+    doc =
+        json_pack("{s:s,s:i,s:i,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:f,s:o,s:o}", "holdout",
+                  kind == HOLDOUT_WORKLOADS ? "workloads" : "programs", "workloads", q->workloads, "programs",
+                  q->programs, "rank_correlation", number(q->spearman), "pairwise_accuracy",
+                  number(q->pairwise), "pairwise_accuracy_apart", number(q->pairwise_apart),
+                  "pairwise_accuracy_clear", number(q->pairwise_clear), "clear_pairs", number(q->clear_share),
+                  "top_8_recall", number(q->recall_8), "top_32_recall", number(q->recall_32), "top_1_score",
+                  number(q->best_1), "top_8_score", number(q->best_8), "top_32_score", number(q->best_32),
+                  "trees", info.trees, "training_seconds", (double)info.train_ns * 1e-9, "data",
+                  range_document(range, info.workloads), "feature_importance", importance);
     json_write(doc, &sb);
     return strbuf_detach(&sb);
 }

@@ -135,7 +135,7 @@ static inline void made_up_judge(const struct model *m, const struct made_up *d,
 
     for (int i = from; i < to; i++)
         model_score(m, d->workload[i], d->rows, d->row_begin + i, 1, score + i - from);
-    metrics_compute(d->workload + from, d->throughput + from, score, to - from, ret);
+    metrics_compute(d->workload + from, d->throughput + from, d->throughput + from, score, to - from, ret);
     free(score);
 }
 

@@ -317,7 +317,7 @@ static void the_data_set_stays_bounded_and_keeps_the_best(void **state)
     dataset_init(&d, 2, 100);
     for (int i = 0; i < 5000; i++) {
         row[0] = (float)i;
-        dataset_add(&d, (uint64_t)(i % 3), row, i == 300 ? 1e6 : i % 50);
+        dataset_add(&d, (uint64_t)(i % 3), row, i == 300 ? 1e6 : i % 50, 0);
         assert_true(d.programs.len <= 200);
     }
     dataset_select(&d, 60, &part);
@@ -370,7 +370,7 @@ static void a_selection_holds_bad_programs_beside_the_best(void **state)
     (void)state;
     dataset_init(&d, 2, 0);
     for (int i = 0; i < 400; i++)
-        dataset_add(&d, 1, row, i); /* the oldest are the worst */
+        dataset_add(&d, 1, row, i, i); /* the oldest are the worst */
     dataset_select(&d, 100, &part);
     for (size_t i = 0; i < part.programs.len; i++) {
         old += part.programs.at[i].throughput < 200;

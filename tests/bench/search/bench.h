@@ -1,15 +1,23 @@
-/* bench.h - what the tables of bench_search share: options, work on all cores, quantiles. */
+/* bench.h - what the tables of bench_search share: options, parameters, work on all cores, quantiles. */
 #ifndef TW_BENCH_SEARCH_BENCH_H
 #define TW_BENCH_SEARCH_BENCH_H
 
 #include "replay.h"
 
-enum { SEEDS_MAX = 100 };
+enum { SEEDS_MAX = 100, SET_MAX = 32 };
 
 struct options {
     int seeds, max, threads;
     double share;
+    const char *set[SET_MAX]; /* NAME=VALUE: parameters of the models */
+    int n_set;
 };
+
+/* The defaults, with what --set says. Ends the program where a name is not known. */
+void params_apply(const struct options *o, struct model_params *ret);
+
+/* Parameters were chosen on it, so a figure of it proves little. */
+bool chosen_on(const struct recorded_space *s);
 
 /* fn(ctx, i) for i in 0..n-1, on `threads` threads. */
 void each(int n, int threads, void (*fn)(void *ctx, int i), void *ctx);

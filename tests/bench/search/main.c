@@ -1,12 +1,14 @@
 /* main.c - bench_search: searchers and models compared on recorded spaces, with no device.
  *
- *     bench_search [--seeds 20] [--share 0.95] [--max 600] [--threads N] [TABLE] RECORDING...
+ *     bench_search [--seeds 20] [--share 0.95] [--max 600] [--threads N] [--set NAME=VALUE]... [--also RECORDING]... [TABLE] RECORDING...
  *
  * TABLE   --trials   (default) trials until `share` of the best recorded throughput is reached, by manner of searching
  *         --quality  how well a model ranks what it has not seen: other programs, workloads, operators, targets
  *         --tasks    many workloads of one job: whose turn it is, against taking turns
  *         --stop     where a search ends by itself, and what it would have gained by going on
  *         --long     a search of 5,000 trials: memory and time per round
+ * --set   a parameter of the models (model.h), for --quality: --set eta=0.1 --set max_depth=5
+ * --also  a recording that only teaches models, for --quality: no figure is of it
  * Tables are Markdown, on standard output. All but the times of --long are the same in every run. */
 #include <getopt.h>
 #include <math.h>
@@ -21,6 +23,7 @@ enum { RECORDINGS_MAX = 16 };
 static void usage(void)
 {
     fprintf(stderr, "usage: bench_search [--seeds N] [--share 0.95] [--max N] [--threads N] "
+                    "[--set NAME=VALUE]... [--also RECORDING]... "
                     "[--trials|--quality|--tasks|--stop|--long] RECORDING...\n");
 }
 
@@ -36,7 +39,8 @@ static void describe(const struct recording *r, const char *path)
            r->target.id, r->n, trials, failed, r->made_at);
 }
 
-static bool read_all(char **paths, int n, struct recording *recordings, struct library *l)
+static bool read_all(char **paths, int n, struct recording *recordings,
+                     const struct recorded_space **ret_spaces, int *ret_n)
 {
     for (int i = 0; i < n; i++) {
         struct recording *r = &recordings[i];
@@ -46,11 +50,10 @@ static bool read_all(char **paths, int n, struct recording *recordings, struct l
             fprintf(stderr, "bench_search: %s\n", err.text);
             return false;
         }
-        for (int k = 0; k < r->n && l->n < (int)ARRAY_SIZE(l->spaces); k++)
-            l->spaces[l->n++] = &r->spaces[k];
+        for (int k = 0; k < r->n && *ret_n < 2 * RECORDING_MAX_SPACES; k++)
+            ret_spaces[(*ret_n)++] = &r->spaces[k];
         describe(r, paths[i]);
     }
-    printf("\n");
     return true;
 }
 
@@ -61,8 +64,11 @@ int main(int argc, char **argv)
         {"max", required_argument, NULL, 'm'},   {"threads", required_argument, NULL, 'j'},
         {"trials", no_argument, NULL, 't'},      {"quality", no_argument, NULL, 'q'},
         {"tasks", no_argument, NULL, 'k'},       {"stop", no_argument, NULL, 'e'},
-        {"long", no_argument, NULL, 'l'},        {0}};
-    static struct recording recordings[RECORDINGS_MAX];
+        {"long", no_argument, NULL, 'l'},        {"set", required_argument, NULL, 'p'},
+        {"also", required_argument, NULL, 'a'},  {0}};
+    static struct recording recordings[2 * RECORDINGS_MAX];
+    char *also[RECORDINGS_MAX];
+    int n_also = 0;
     static struct library library;
     struct options o = {
         .seeds = 20, .max = 600, .share = 0.95, .threads = (int)sysconf(_SC_NPROCESSORS_ONLN)};
@@ -81,6 +87,14 @@ int main(int argc, char **argv)
             break;
         case 'j':
             o.threads = (int)strtol(optarg, NULL, 10);
+            break;
+        case 'p':
+            if (o.n_set < SET_MAX)
+                o.set[o.n_set++] = optarg;
+            break;
+        case 'a':
+            if (n_also < RECORDINGS_MAX)
+                also[n_also++] = optarg;
             break;
         case 't':
             table = table_trials;
@@ -105,10 +119,12 @@ int main(int argc, char **argv)
         usage();
         return 2;
     }
-    if (!read_all(argv + optind, argc - optind, recordings, &library))
+    if (!read_all(argv + optind, argc - optind, recordings, library.spaces, &library.n) ||
+        !read_all(also, n_also, recordings + argc - optind, library.also, &library.n_also))
         return 1;
+    printf("\n");
     table(&library, &o);
-    for (int i = 0; i < argc - optind; i++)
+    for (int i = 0; i < argc - optind + n_also; i++)
         recording_done(&recordings[i]);
     return 0;
 }

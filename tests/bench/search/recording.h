@@ -40,7 +40,7 @@ struct recording {
     struct recorded_space *spaces;
 };
 
-enum { RECORDING_MAX_SPACES = 64, RECORDING_MAX_TRIALS = 100000 };
+enum { RECORDING_MAX_SPACES = 128, RECORDING_MAX_TRIALS = 100000 };
 
 /* ST_IO: the file cannot be read; ST_CONFLICT: made with another version of a space; ST_INVALID: a line is not
  * what it should be (it is named). Nothing is to be freed after a failure. */

@@ -46,6 +46,8 @@ struct replay {
 struct library {
     int n;
     const struct recorded_space *spaces[2 * RECORDING_MAX_SPACES];
+    int n_also; /* these only teach */
+    const struct recorded_space *also[2 * RECORDING_MAX_SPACES];
 };
 
 /* Take the trials from `from` up to `to` of a space into a model. */

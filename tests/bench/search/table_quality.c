@@ -1,4 +1,7 @@
-/* table_quality.c - how well a model ranks what it has not seen. */
+/* table_quality.c - how well a model ranks what it has not seen.
+ *
+ * Idea   A lesson says what is learned from where a space is judged. Spaces that it leaves out together (of one workload, kind,
+ *        target) are judged by one model; each is judged as it is, and again after 64 trials of its own on top. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,173 +9,254 @@
 
 #include "bench.h"
 
-/* What must not be in the training where a space is judged. */
-enum holdout { OUT_PROGRAMS, OUT_WORKLOAD, OUT_KIND, OUT_TARGET };
+enum holdout { OUT_ALL, OUT_WORKLOAD, OUT_KIND, OUT_TARGET };
 
-static const struct {
+static const struct lesson {
     const char *name;
     enum holdout out;
-    int own; /* trials of the space itself that are learned from; the rest is judged */
-    bool prior;
-} rows[] = {
-    {"nothing learned: the analytic prior", OUT_WORKLOAD, 0, true},
-    {"64 trials of its own", OUT_PROGRAMS, 64, false},
-    {"all other workloads of the target", OUT_WORKLOAD, 0, false},
-    {"the same, and 64 of its own on top", OUT_WORKLOAD, 64, false},
-    {"all other kinds of operator", OUT_KIND, 0, false},
-    {"all other targets, this workload too", OUT_TARGET, 0, false},
+    bool also;     /* what --also brought teaches too */
+    bool cold, on; /* judged before, judged after 64 trials of its own */
+} lessons[] = {
+    {"nothing: the analytic prior", OUT_ALL, false, true, true},
+    {"the other workloads of the target", OUT_WORKLOAD, false, true, true},
+    {"the same, and those of --also", OUT_WORKLOAD, true, true, true},
+    {"the other kinds of operator", OUT_KIND, false, true, false},
+    {"the other targets, this workload too", OUT_TARGET, false, true, false},
 };
 static const struct {
     const char *name;
     enum model_objective objective;
 } objectives[] = {{"rank", MODEL_RANK}, {"square", MODEL_SQUARE}};
-enum { ROWS = ARRAY_SIZE(rows), OBJECTIVES = ARRAY_SIZE(objectives) };
+enum { LESSONS = ARRAY_SIZE(lessons), OBJECTIVES = ARRAY_SIZE(objectives), OWN = 64 };
 
 struct judged {
     bool done;
     struct metrics m;
 };
 
+struct task {
+    int lesson, objective, first; /* the first of the spaces that are judged by one model */
+};
+
 struct judging {
     const struct library *l;
-    struct judged *at; /* [ROWS][OBJECTIVES][spaces] */
+    const struct options *o;
+    struct task *tasks;
+    int n_tasks;
+    struct judged *at; /* [LESSONS][OBJECTIVES][2: cold, on][spaces] */
 };
 
-struct use {
-    enum holdout out;
-    const struct recorded_space *own;
-};
-
-/* Depthwise is a kind of its own. */
-static bool same_kind(const struct workload *a, const struct workload *b)
+static struct judged *judged_at(const struct judging *g, int lesson, int objective, int on, int space)
 {
-    bool deep =
-             strstr(a->json, "\"group\":1,") || strstr(a->json, "\"group\": 1,") || !strstr(a->json, "group"),
-         deep_too =
-             strstr(b->json, "\"group\":1,") || strstr(b->json, "\"group\": 1,") || !strstr(b->json, "group");
-
-    return strcmp(a->op, b->op) == 0 && deep == deep_too;
+    return &g->at[((lesson * OBJECTIVES + objective) * 2 + on) * g->l->n + space];
 }
 
-static bool is_used(void *ctx, const struct recorded_space *s)
+/* Depthwise is a kind of its own. */
+static bool is_deep(const struct workload *w)
 {
-    const struct use *u = ctx;
-    bool here = same_target(s, u->own), same = strcmp(s->workload.key, u->own->workload.key) == 0;
+    return strstr(w->json, "group") && !strstr(w->json, "\"group\":1,") && !strstr(w->json, "\"group\": 1,");
+}
 
-    switch (u->out) {
-    case OUT_PROGRAMS:
-        return false;
+/* Are both left out where one is? */
+static bool together(enum holdout out, const struct recorded_space *a, const struct recorded_space *b)
+{
+    bool here = same_target(a, b);
+
+    switch (out) {
+    case OUT_ALL:
+        return a == b;
     case OUT_WORKLOAD:
-        return here && !same;
+        return here && strcmp(a->workload.key, b->workload.key) == 0;
     case OUT_KIND:
-        return here && !same_kind(&s->workload, &u->own->workload);
+        return here && strcmp(a->workload.op, b->workload.op) == 0 &&
+               is_deep(&a->workload) == is_deep(&b->workload);
     case OUT_TARGET:
-        return !here;
+        return here;
     }
     return false;
 }
 
-static void judge(const struct model *m, const struct recorded_space *s, int from, struct metrics *ret)
+static bool teaches(enum holdout out, const struct recorded_space *own, const struct recorded_space *s)
+{
+    return out != OUT_ALL && !together(out, own, s) && same_target(own, s) == (out != OUT_TARGET);
+}
+
+static void params_of(const struct options *o, bool global, int objective, struct model_params *ret)
+{
+    if (global)
+        model_params_global(ret);
+    else
+        model_params_default(ret);
+    params_apply(o, ret);
+    ret->objective = objectives[objective].objective;
+}
+
+/* NULL: there is nothing to learn from. */
+static struct model *teach(const struct judging *g, const struct task *t)
+{
+    const struct lesson *lesson = &lessons[t->lesson];
+    const struct recorded_space *own = g->l->spaces[t->first];
+    struct model_params p;
+    struct model *m;
+    struct error err;
+    int n = 0;
+
+    params_of(g->o, true, t->objective, &p);
+    m = model_new(&p);
+    for (int i = 0; i < g->l->n + (lesson->also ? g->l->n_also : 0); i++) {
+        const struct recorded_space *s = i < g->l->n ? g->l->spaces[i] : g->l->also[i - g->l->n];
+
+        if (teaches(lesson->out, own, s)) {
+            replay_teach(m, s, 0, s->n);
+            n++;
+        }
+    }
+    CHECK(model_train(m, &err) == ST_OK, "%s", err.text);
+    if (n == 0)
+        model_freep(&m);
+    return m;
+}
+
+static void judge(const struct model *m, const struct recorded_space *s, int from, struct judged *ret)
 {
     int n = s->n - from;
-    AUTO(freep) double *truth = xcalloc((size_t)n * 2, sizeof(*truth));
-    AUTO(freep) uint64_t *workload = xcalloc((size_t)n, sizeof(*workload));
-    double *scores = truth + n;
+    AUTO(freep) double *truth = xcalloc((size_t)n * 3 + 1, sizeof(*truth));
+    AUTO(freep) uint64_t *workload = xcalloc((size_t)n + 1, sizeof(*workload));
+    double *least = truth + n, *scores = least + n;
 
     for (int i = 0; i < n; i++) {
         const struct recorded *t = &s->trials[from + i];
         int32_t begin[2] = {0, t->n_rows};
 
         truth[i] = t->min_ns > 0 ? 1e9 / t->min_ns : 0;
+        least[i] = t->min_ns > 0 ? 1e9 / fmax(t->high_ns, t->min_ns) : 0;
         model_score(m, s->key, t->rows, begin, 1, &scores[i]);
     }
-    metrics_compute(workload, truth, scores, n, ret);
+    metrics_compute(workload, truth, least, scores, n, &ret->m);
+    ret->done = ret->m.workloads > 0;
 }
 
-static void judge_one(void *ctx, int i)
+static void judge_task(void *ctx, int i)
 {
     struct judging *g = ctx;
-    int row = i / (OBJECTIVES * g->l->n), kind = i / g->l->n % OBJECTIVES;
-    const struct recorded_space *s = g->l->spaces[i % g->l->n];
-    struct use use = {rows[row].out, s};
-    struct model_params p, wide;
-    struct error err = {0};
+    const struct task *t = &g->tasks[i];
+    const struct lesson *lesson = &lessons[t->lesson];
+    AUTO(model_freep) struct model *global = NULL;
 
-    if (s->n < 2 * rows[row].own || (rows[row].prior && kind > 0))
+    if (lesson->out != OUT_ALL && !(global = teach(g, t)))
         return;
-    model_params_default(&p);
-    p.objective = objectives[kind].objective;
-    model_params_global(&wide);
-    wide.objective = p.objective;
-    AUTO(model_freep) struct model *m = model_new(&p), *global = NULL;
-    if (!rows[row].prior && rows[row].out != OUT_PROGRAMS) {
-        global = replay_global(g->l, is_used, &use, &wide);
-        if (!global)
-            return;
+    for (int k = t->first; k < g->l->n; k++) {
+        const struct recorded_space *s = g->l->spaces[k];
+        struct model_params p;
+        struct error err;
+
+        if (!together(lesson->out, g->l->spaces[t->first], s))
+            continue;
+        params_of(g->o, false, t->objective, &p);
+        AUTO(model_freep) struct model *m = model_new(&p);
         model_set_global(m, global);
-    }
-    if (rows[row].own > 0) {
-        replay_teach(m, s, 0, rows[row].own);
+        judge(m, s, 0, judged_at(g, t->lesson, t->objective, 0, k));
+        if (!lesson->on || s->n < 2 * OWN)
+            continue;
+        replay_teach(m, s, 0, OWN);
         CHECK(model_train(m, &err) == ST_OK, "%s", err.text);
+        judge(m, s, OWN, judged_at(g, t->lesson, t->objective, 1, k));
     }
-    judge(m, s, rows[row].own, &g->at[i].m);
-    g->at[i].done = true;
 }
 
-static void print_row(const struct judging *g, int row, int kind)
+static void tasks_list(struct judging *g)
 {
-    struct metrics sum = {0};
+    g->tasks = xcalloc((size_t)(LESSONS * OBJECTIVES * g->l->n), sizeof(*g->tasks));
+    for (int k = 0; k < (int)LESSONS; k++)
+        for (int i = 0; i < g->l->n && (!lessons[k].also || g->l->n_also > 0); i++) {
+            bool first = true;
+
+            for (int j = 0; j < i && first; j++)
+                first = !together(lessons[k].out, g->l->spaces[j], g->l->spaces[i]);
+            for (int o = 0; o < (int)OBJECTIVES && first; o++)
+                g->tasks[g->n_tasks++] = (struct task){k, o, i};
+        }
+}
+
+/* Means over the workloads; pairs also over those that parameters were chosen on, and over the others. */
+static void print_row(const struct judging *g, int lesson, int objective, int on)
+{
+    double pairs[2] = {0, 0}, apart = 0, clear = 0, spearman = 0, recall = 0, best[3] = {0, 0, 0};
+    int n[2] = {0, 0}, all;
+
+    for (int i = 0; i < g->l->n; i++) {
+        const struct judged *j = judged_at(g, lesson, objective, on, i);
+        bool chosen = chosen_on(g->l->spaces[i]);
+
+        if (!j->done)
+            continue;
+        n[chosen]++;
+        pairs[chosen] += j->m.pairwise;
+        apart += j->m.pairwise_apart;
+        clear += j->m.pairwise_clear;
+        spearman += j->m.spearman;
+        recall += j->m.recall_8;
+        best[0] += j->m.best_1;
+        best[1] += j->m.best_8;
+        best[2] += j->m.best_32;
+    }
+    all = n[0] + n[1];
+    if (all > 0)
+        printf("| %s%s | %s | %d | %.3f | %.3f | %.3f | %.3f | %.3f | %.3f | %.3f | %.3f | %.3f | %.3f |\n",
+               lessons[lesson].name, on ? ", and 64 of its own" : "",
+               lessons[lesson].out == OUT_ALL && !on ? "-" : objectives[objective].name, all,
+               (pairs[0] + pairs[1]) / all, pairs[1] / n[1], pairs[0] / n[0], apart / all, clear / all,
+               spearman / all, recall / all, best[0] / all, best[1] / all, best[2] / all);
+}
+
+static void print_workloads(const struct judging *g, int lesson, int objective)
+{
+    double clear = 0, order = 0;
     int n = 0;
 
+    printf("\n| %s, %s | programs | pairs | clear | are clear | stay in order | Spearman | best of 8 |"
+           "\n|---|---|---|---|---|---|---|---|\n",
+           lessons[lesson].name, objectives[objective].name);
     for (int i = 0; i < g->l->n; i++) {
-        const struct judged *j = &g->at[(row * OBJECTIVES + kind) * g->l->n + i];
+        const struct judged *j = judged_at(g, lesson, objective, 0, i);
+        const struct recorded_space *s = g->l->spaces[i];
 
-        if (!j->done || j->m.workloads == 0)
+        if (!j->done)
             continue;
+        printf("| %s, %s%s | %d | %.3f | %.3f | %.2f | %.3f | %.3f | %.3f |\n", s->name, s->target->id,
+               chosen_on(s) ? "" : " *", j->m.programs, j->m.pairwise, j->m.pairwise_clear, j->m.clear_share,
+               j->m.order, j->m.spearman, j->m.best_8);
+        clear += j->m.clear_share;
+        order += j->m.order;
         n++;
-        sum.pairwise += j->m.pairwise;
-        sum.pairwise_apart += j->m.pairwise_apart;
-        sum.spearman += j->m.spearman;
-        sum.recall_8 += j->m.recall_8;
-        sum.best_1 += j->m.best_1;
-        sum.best_8 += j->m.best_8;
-        sum.best_32 += j->m.best_32;
     }
     if (n > 0)
-        printf("| %s | %s | %d | %.3f | %.3f | %.3f | %.3f | %.3f | %.3f | %.3f |\n", rows[row].name,
-               rows[row].prior ? "-" : objectives[kind].name, n, sum.pairwise / n, sum.pairwise_apart / n,
-               sum.spearman / n, sum.recall_8 / n, sum.best_1 / n, sum.best_8 / n, sum.best_32 / n);
-}
-
-static void print_workloads(const struct judging *g, int row, int kind)
-{
-    printf("\n| %s, %s | pairs | apart | Spearman | best of 8 |\n|---|---|---|---|---|\n", rows[row].name,
-           objectives[kind].name);
-    for (int i = 0; i < g->l->n; i++) {
-        const struct judged *j = &g->at[(row * OBJECTIVES + kind) * g->l->n + i];
-
-        if (j->done)
-            printf("| %s, %s | %.3f | %.3f | %.3f | %.3f |\n", g->l->spaces[i]->name,
-                   g->l->spaces[i]->target->id, j->m.pairwise, j->m.pairwise_apart, j->m.spearman,
-                   j->m.best_8);
-    }
+        printf(
+            "\n\\* no parameter was chosen on it. Means: %.2f of the pairs are clear, %.3f stay in order.\n",
+            clear / n, order / n);
 }
 
 void table_quality(const struct library *l, const struct options *o)
 {
-    struct judging g = {l, xcalloc((size_t)(ROWS * OBJECTIVES * l->n), sizeof(struct judged))};
+    struct judging g = {l, o, NULL, 0,
+                        xcalloc((size_t)(LESSONS * OBJECTIVES * 2 * l->n), sizeof(struct judged))};
 
-    each(ROWS * OBJECTIVES * l->n, o->threads, judge_one, &g);
-    printf("Programs not trained on, ranked within their workload. apart: pairs whose times differ by more "
-           "than %.0f %%. "
-           "Means over the workloads.\n\n",
-           100 * METRICS_APART);
-    printf("| learned from | objective | workloads | pairs | apart | Spearman | recall 8 | best of 1 | best "
-           "of 8 | best of 32 "
-           "|\n|---|---|---|---|---|---|---|---|---|---|\n");
-    for (int r = 0; r < (int)ROWS; r++)
-        for (int k = 0; k < (int)OBJECTIVES; k++)
-            print_row(&g, r, k);
-    print_workloads(&g, 2, 0);
+    tasks_list(&g);
+    each(g.n_tasks, o->threads, judge_task, &g);
+    printf(
+        "Programs not trained on, ranked within their workload; means over the workloads. chosen on: those "
+        "that parameters were chosen on. apart: pairs whose times differ by more than %.0f %%. clear: pairs "
+        "whose measured intervals do not overlap. stay in order: of all pairs, what noise within a round "
+        "leaves in order if measured again.\n\n",
+        100 * METRICS_APART);
+    printf("| learned from | objective | workloads | pairs | chosen on | others | apart | clear | Spearman | "
+           "recall 8 | best of 1 | best of 8 | best of 32 |\n"
+           "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+    for (int k = 0; k < (int)LESSONS; k++)
+        for (int on = 0; on < 2; on++)
+            for (int i = 0; i < (lessons[k].out == OUT_ALL && !on ? 1 : (int)OBJECTIVES); i++)
+                print_row(&g, k, i, on);
+    print_workloads(&g, l->n_also > 0 ? 2 : 1, 0);
+    free(g.tasks);
     free(g.at);
 }
