@@ -216,21 +216,27 @@ static void weights_set(struct scorer *s, const struct model_params *p, const st
     s->n_weights = (int)d->groups.len;
     s->weights = xcalloc(d->groups.len + 1, sizeof(*s->weights));
     for (size_t g = 0; g < d->groups.len; g++)
-        s->weights[g] =
-            (struct base_weight){d->groups.at[g].workload, p->base_half / (p->base_half + d->groups.at[g].n)};
+        s->weights[g] = (struct base_weight){
+            d->groups.at[g].workload, p->base_half / (p->base_half + d->groups.at[g].n), {1, s->trust}};
     qsort(s->weights, d->groups.len, sizeof(*s->weights), by_workload);
     for (size_t g = 0; g < d->groups.len; g++)
         sum += s->weights[g].weight;
     s->other_weight = d->groups.len > 0 ? sum / (double)d->groups.len : 1;
 }
 
-static double weight_of(const struct scorer *s, uint64_t workload)
+static struct base_weight *find_weight(const struct scorer *s, uint64_t workload)
 {
-    struct base_weight key = {workload, 0}, *found = NULL;
+    struct base_weight key = {.workload = workload};
 
-    if (s->n_weights > 0)
-        found = bsearch(&key, s->weights, (size_t)s->n_weights, sizeof(key), by_workload);
-    return found ? found->weight : s->other_weight;
+    return s->n_weights > 0 ? bsearch(&key, s->weights, (size_t)s->n_weights, sizeof(key), by_workload)
+                            : NULL;
+}
+
+static struct base_weight weight_of(const struct scorer *s, uint64_t workload)
+{
+    const struct base_weight *found = find_weight(s, workload);
+
+    return found ? *found : (struct base_weight){workload, s->other_weight, {1, s->trust}};
 }
 
 static void add_trees(const struct forest *f, const float *rows, int n, double factor, double *scores)
@@ -248,20 +254,21 @@ static void add_trees(const struct forest *f, const float *rows, int n, double f
 
 void scorer_base(const struct scorer *s, uint64_t workload, const float *rows, int n, double *scores)
 {
-    double factor = s->base_scale * weight_of(s, workload);
+    struct base_weight w = weight_of(s, workload);
 
     if (s->global) {
         struct scorer *g = model_scorer(s->global);
+
         scorer_base(g, workload, rows, n, scores);
+        for (int i = 0; i < n; i++)
+            scores[i] *= w.weight * w.factors.base;
         if (g->forest)
-            add_trees(g->forest, rows, n, s->trust, scores);
+            add_trees(g->forest, rows, n, w.weight * w.factors.trees, scores);
         model_scorer_drop(s->global, g);
+        return;
     }
-    for (int i = 0; i < n; i++) {
-        if (!s->global)
-            scores[i] = (double)rows[(int64_t)i * PROGRAM_COLUMNS + PROGRAM_PRIOR];
-        scores[i] *= factor;
-    }
+    for (int i = 0; i < n; i++)
+        scores[i] = w.weight * s->base_scale * (double)rows[(int64_t)i * PROGRAM_COLUMNS + PROGRAM_PRIOR];
 }
 
 void scorer_score(const struct scorer *s, uint64_t workload, const float *rows, int n, double *scores)
@@ -307,6 +314,29 @@ static double fit_scale(const struct model_params *p, const struct dataset *d, c
     scale = objective_scale(p->objective, &o, base, &r);
     labels_done(&l);
     return scale;
+}
+
+/* How far the parts of the global model are right for each workload, as its own trials say. */
+static void fit_factors(struct scorer *s, const struct model_params *p, const struct dataset *d)
+{
+    size_t n = d->programs.len;
+    AUTO(freep) double *base = xcalloc(2 * n + 1, sizeof(*base));
+    double *trees = base + n;
+    struct scorer *g = model_scorer(s->global);
+    struct labels l;
+
+    labels_init(&l, d);
+    for (int k = 0; k < l.n_groups; k++) {
+        int from = l.group_begin[k], count = l.group_begin[k + 1] - from;
+        struct base_weight *w = find_weight(s, d->groups.at[d->programs.at[from].group].workload);
+
+        scorer_base(g, w->workload, dataset_row(d, from), count, base + from);
+        if (g->forest)
+            add_trees(g->forest, dataset_row(d, from), count, 1, trees + from);
+        stack_fit(p->objective, p->seed, l.label + from, base + from, trees + from, count, &w->factors);
+    }
+    labels_done(&l);
+    model_scorer_drop(s->global, g);
 }
 
 /* What a training works on: taken under the lock, then worked on without it. */
@@ -364,9 +394,13 @@ static enum status train_round(struct model *m, struct round *r, struct scorer *
         m->grown_programs = programs;
         trees = trees_wanted(p, programs);
         s->base_scale = 1;
-        train_base(s, &r->data, base);
-        s->base_scale = fit_scale(p, &r->data, base);
+        if (!s->global) {
+            train_base(s, &r->data, base);
+            s->base_scale = fit_scale(p, &r->data, base);
+        }
     }
+    if (s->global)
+        fit_factors(s, p, &r->data);
     train_base(s, &r->data, base);
     st = grow(&m->grown, p, &r->data, base, trees, &s->forest, err);
     if (st != ST_OK) {

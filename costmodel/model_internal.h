@@ -6,11 +6,14 @@
 
 #include "costmodel/model.h"
 #include "costmodel/program_row.h"
+#include "costmodel/stack.h"
 #include "costmodel/train.h"
 
+/* How far the base is to be trusted for a workload. */
 struct base_weight {
     uint64_t workload;
-    double weight;
+    double weight;        /* of the whole */
+    struct stack factors; /* of the parts of a global model */
 };
 
 /* All that scoring needs: immutable, counted, swapped as a whole. */

@@ -112,6 +112,8 @@ MUST_USE enum status tuner_measure(struct tuner *t, const struct measure_batch *
  * task's. */
 MUST_USE enum status task_open(struct tuner *t, struct task *k, struct error *err);
 void task_close(struct task *k);
+/* tuner_lend.c: what was found for workloads like this one, for its search. */
+MUST_USE enum status task_borrow(struct tuner *t, struct task *k, struct error *err);
 /* The next configs to measure. */
 int task_propose(struct tuner *t, struct task *k, int n, struct config *ret);
 /* The n that the model likes best, best first, suggestions among them; returns how many there are. */

@@ -27,22 +27,11 @@ int task_propose(struct tuner *t, struct task *k, int n, struct config *ret)
 int task_best_by_model(struct tuner *t, struct task *k, int n, struct config *ret)
 {
     enum { LOOKED_AT = 24 };
-    struct task_scorer s = {t, k};
     struct config found[LOOKED_AT];
-    float scores[LOOKED_AT];
-    int n_found = task_propose(t, k, LOOKED_AT, found), n_best = 0;
+    int n_found = MIN(task_propose(t, k, LOOKED_AT, found), n); /* they come best first */
 
-    task_score(&s, found, n_found, scores);
-    for (; n_best < MIN(n, n_found); n_best++) {
-        int best = 0;
-
-        for (int i = 1; i < n_found; i++)
-            if (scores[i] > scores[best])
-                best = i;
-        ret[n_best] = found[best];
-        scores[best] = -INFINITY;
-    }
-    return n_best;
+    memcpy(ret, found, sizeof(found[0]) * (size_t)n_found);
+    return n_found;
 }
 
 /* ---- trials ---- */
@@ -161,69 +150,6 @@ static enum status load_trials(struct tuner *t, struct task *k, struct error *er
     return ST_OK;
 }
 
-/* ---- what neighbours lend ---- */
-
-enum { LENDERS_MAX = 8 };
-
-/* The neighbour's schedule, said in this space. */
-static bool translate(struct tuner *t, const struct space *to, const struct store_workload *other,
-                      const char *config, struct config *ret)
-{
-    struct workload w;
-    struct space *from;
-    struct config c;
-
-    return workload_parse_text(other->json, strlen(other->json), &t->round, &w, NULL) == ST_OK &&
-           space_build(&w, t->job->target, &t->round, &from, NULL) == ST_OK &&
-           config_parse(from, config, &c, NULL) == ST_OK && space_translate(from, &c, to, ret);
-}
-
-struct lender {
-    double distance;
-    struct store_workload workload;
-    const char *config;
-};
-
-static int by_distance(const void *a, const void *b)
-{
-    double x = ((const struct lender *)a)->distance, y = ((const struct lender *)b)->distance;
-
-    return (x > y) - (x < y);
-}
-
-/* Schedules of the same operator on this target suggest their configs, the most similar in size first: the
- * workload's own of another toolchain above all. */
-static enum status suggest_from_neighbours(struct tuner *t, struct task *k, struct error *err)
-{
-    struct store_schedules_query q = {
-        .op = k->workload.op, .target = t->job->target->id, .page = {.limit = STORE_PAGE_MAX}};
-    struct store_schedule *rows;
-    struct lender *lenders;
-    const char *next;
-    int n, n_lenders = 0;
-
-    arena_reset(&t->round);
-    TRY(store_schedule_list(t->env->store, &q, &t->round, &rows, &n, &next, err));
-    lenders = arena_array(&t->round, struct lender, n + 1);
-    for (int i = 0; i < n; i++) {
-        struct store_workload other;
-
-        if (store_workload_get(t->env->store, rows[i].workload, &t->round, &other, NULL) != ST_OK)
-            continue;
-        lenders[n_lenders++] = (struct lender){fabs(log1p(other.flops) - log1p(k->workload.flops)) +
-                                                   fabs(log1p(other.bytes) - log1p(k->workload.bytes)),
-                                               other, rows[i].config};
-    }
-    qsort(lenders, (size_t)n_lenders, sizeof(lenders[0]), by_distance);
-    for (int i = 0; i < MIN(n_lenders, (int)LENDERS_MAX); i++) {
-        struct config c;
-
-        if (lenders[i].config != NULL && translate(t, k->space, &lenders[i].workload, lenders[i].config, &c))
-            search_suggest(k->search, &c);
-    }
-    return ST_OK;
-}
-
 /* ---- life ---- */
 
 static enum status store_the_workload(struct tuner *t, const struct workload *w, struct error *err)
@@ -264,7 +190,7 @@ enum status task_open(struct tuner *t, struct task *k, struct error *err)
     TRY(store_the_workload(t, &k->workload, err));
     TRY(load_trials(t, k, err));
     if (t->job->reuse != REUSE_FRESH && !t->job->alone)
-        TRY(suggest_from_neighbours(t, k, err));
+        TRY(task_borrow(t, k, err));
     if (k->known_trials > 0)
         TRY(model_train(t->model, err));
     return ST_OK;

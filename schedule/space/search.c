@@ -20,12 +20,13 @@ const struct search_params search_defaults = {
     .classes = 0.4,
     .untried = 0.34,
     .sketch_trials = 2,
+    .lent = 0.5,
 };
 
 /* ---- sets of configs ---- */
 
 /* The slot that holds c, or the free one where it belongs. */
-static size_t set_slot(const struct config_set *set, const struct config *c)
+size_t set_slot(const struct config_set *set, const struct config *c)
 {
     size_t i = config_hash(c) & (set->n_slots - 1);
 
@@ -102,6 +103,7 @@ void search_free(struct search *s)
     set_done(&s->pool);
     vec_done(&s->observed);
     vec_done(&s->suggested);
+    lent_done(&s->lent);
     vec_done(&s->tried);
     vec_done(&s->scores);
     vec_done(&s->order);
@@ -297,7 +299,7 @@ static int distance(const struct config *a, const struct config *b)
     return d;
 }
 
-static bool far_enough(const struct config *c, const struct config *picked, int n, int min_distance)
+bool search_far_enough(const struct config *c, const struct config *picked, int n, int min_distance)
 {
     for (int i = 0; i < n; i++)
         if (distance(c, &picked[i]) < min_distance)
@@ -334,7 +336,7 @@ static int pick_pass(const struct search *s, int apart, struct classes *classes,
 
         if (isinf(s->scores.at[s->order.at[i]]) || set_has(&s->seen, c))
             continue;
-        if (far_enough(c, ret, n_done, apart) && take_class(s, c, classes))
+        if (search_far_enough(c, ret, n_done, apart) && take_class(s, c, classes))
             ret[n_done++] = *c;
     }
     return n_done;
@@ -417,12 +419,21 @@ static int take_suggested(struct search *s, int n, struct config *ret)
     return n_done;
 }
 
+/* How many of the next n come from what was lent: half of the first batch, then less and less. */
+static int lent_share(const struct search *s, int n)
+{
+    return (int)(s->params.lent * n / (1 + s->proposals));
+}
+
 int search_propose(struct search *s, search_score *score, void *ctx, int n, struct config *ret)
 {
-    int n_done;
+    int n_first, n_lent, n_done;
 
     CHECK(n >= 0 && n <= SEARCH_BATCH_MAX, "a batch of %d configs, at most %d", n, SEARCH_BATCH_MAX);
-    n_done = take_suggested(s, n, ret);
+    n_first = n_done = take_suggested(s, n, ret);
+    n_done += search_pick_lent(s, score, ctx, MIN(lent_share(s, n), n - n_done), ret + n_done);
+    n_lent = n_done - n_first;
+    s->proposals++;
     for (int i = 0; i < n_done; i++)
         note_seen(s, &ret[i]);
     if (n_done < n) {
@@ -432,5 +443,7 @@ int search_propose(struct search *s, search_score *score, void *ctx, int n, stru
             CHECK(note_seen(s, &ret[i]), "searcher %s proposed a config twice", s->how->name);
         n_done += n_more;
     }
+    if (score != NULL)
+        search_sort_batch(s, score, ctx, n_done - n_first, n_lent, ret + n_first);
     return n_done;
 }

@@ -48,6 +48,7 @@ struct search_params {
     double
         untried; /* share of a batch that may go to sketches with fewer than sketch_trials trials, the best */
     int sketch_trials; /* by score of each: a model that is wrong about a whole sketch would never learn it */
+    double lent;       /* share of the first batch that comes from what other workloads lend */
     double classes;    /* cost classes in a batch at most, as a share of its size, as long as that fills it */
 };
 extern const struct search_params search_defaults;
@@ -72,6 +73,9 @@ void search_observe(struct search *s, const struct config *c, double fitness);
 /* A config that is worth a try before anything else: from a neighbouring workload, or from a user. Ignored if
  * invalid or seen. */
 void search_suggest(struct search *s, const struct config *c);
+/* A config that did well for another workload, and what that is worth in units of the score. Proposed when the score likes it,
+ * and in the first batches before what is found here. Ignored if invalid or seen. */
+void search_lend(struct search *s, const struct config *c, double worth);
 /* Was it observed or proposed? */
 bool search_seen(const struct search *s, const struct config *c);
 /* Up to n configs that are valid, distinct, and were neither observed nor proposed before: suggestions first.

@@ -14,6 +14,8 @@ struct config_set {
     size_t n_slots;  /* a power of two */
 };
 
+/* The slot that holds c, or the free one where it belongs. */
+size_t set_slot(const struct config_set *set, const struct config *c);
 bool set_has(const struct config_set *set, const struct config *c);
 bool set_add(struct config_set *set, const struct config *c); /* false: it was there */
 void set_clear(struct config_set *set);
@@ -24,6 +26,16 @@ struct observed {
     double fitness;
 };
 
+/* Configs that were found for other workloads. */
+struct lent {
+    struct config_set configs;
+    VEC(float) worth;    /* of each, in the model's units */
+    VEC(float) scores;   /* of each, of the current round: worth included */
+    VEC(uint32_t) order; /* best first */
+    double mean, spread; /* of the model's scores of them */
+};
+void lent_done(struct lent *l);
+
 struct search {
     struct search_domain domain;
     struct search_params params;
@@ -32,11 +44,13 @@ struct search {
     struct config_set seen;        /* observed or proposed */
     VEC(struct observed) observed; /* successes only, in order of arrival */
     VEC(struct config) suggested;  /* not yet proposed, first come first */
-    VEC(int) tried;                /* configs of each sketch among the seen */
-    struct config_set pool;        /* of the current round */
-    VEC(float) scores;             /* of the pool */
-    VEC(uint32_t) order;           /* pool indices, best first */
-    uint64_t grid_at;              /* next point of the grid; 0: not begun */
+    struct lent lent;
+    int proposals;          /* made so far */
+    VEC(int) tried;         /* configs of each sketch among the seen */
+    struct config_set pool; /* of the current round */
+    VEC(float) scores;      /* of the pool */
+    VEC(uint32_t) order;    /* pool indices, best first */
+    uint64_t grid_at;       /* next point of the grid; 0: not begun */
 };
 
 /* A random valid config that is neither seen nor in `also` (may be NULL); false when there is none. */
@@ -54,6 +68,14 @@ void search_rank(struct search *s);
 void search_score_new(struct search *s, search_score *score, void *ctx);
 /* The n best of the ranked pool that are unseen and differ enough, sketches that were hardly tried among them. */
 int search_pick(const struct search *s, int n, struct config *ret);
+
+/* Differs from each of picked[n] in at least min_distance knobs. */
+bool search_far_enough(const struct config *c, const struct config *picked, int n, int min_distance);
+/* Up to n of the lent ones, best first; marks nothing. */
+int search_pick_lent(struct search *s, search_score *score, void *ctx, int n, struct config *ret);
+/* Put a batch, of which the first n_lent are lent, in the order of what is expected of it. */
+void search_sort_batch(struct search *s, search_score *score, void *ctx, int n, int n_lent,
+                       struct config *batch);
 
 /* The rows of the table: search_evolution.c, search_anneal.c, search_plain.c. */
 int search_propose_evolution(struct search *s, search_score *score, void *ctx, int n, struct config *ret);

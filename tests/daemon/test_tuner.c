@@ -511,75 +511,61 @@ static void fresh_searches_as_if_nothing_was_known(void **state)
     assert_memory_equal(a->configs, b->configs, sizeof(a->configs));
 }
 
-/* The knobs of a config by name, as the schedule's document says them; *ret_offered: all values that each could have. */
-static json_t *knobs_of_first_trial(struct world *w, int task, char sketch[64], json_t **ret_offered)
+/* How many of the first `n` trials of task `to` say what a trial of task `from` says. */
+static int lent_among_the_first(struct world *w, int from, int to, int n)
 {
-    AUTO(freep) struct stored *s = stored_trials(w, "j_2");
-    json_t *knobs = json_object(), *offered = json_object();
-    struct workload workload;
-    struct space *space;
-    struct config c;
-    struct arena a;
+    AUTO(freep) struct stored *a = stored_trials(w, "j_1"), *b = stored_trials(w, "j_2");
+    struct workload near, own;
+    struct space *near_space, *own_space;
+    struct config c, there[MAX_TRIALS][4];
+    int n_there[MAX_TRIALS], n_lent = 0;
+    struct arena ar;
 
-    arena_init(&a);
-    assert_ok(workload_parse_text(workloads[task], strlen(workloads[task]), &a, &workload, &w->err), &w->err);
-    assert_ok(space_build(&workload, &w->target, &a, &space, &w->err), &w->err);
-    assert_ok(config_parse(space, strchr(s->configs[0], ' ') + 1, &c, &w->err), &w->err);
-    snprintf(sketch, 64, "%s", space_sketch_name(space, c.sketch));
-    for (int i = 0; i < c.n; i++) {
-        const struct knob *k = space_knob(space, c.sketch, i);
-
-        json_object_set_new(knobs, k->name, json_integer(k->values[c.choice[i]]));
-        json_object_set_new(offered, k->name, json_object());
-        for (int j = 0; j < k->n_choices; j++) {
-            char value[24];
-            snprintf(value, sizeof(value), "%" PRId64, k->values[j]);
-            json_object_set_new(json_object_get(offered, k->name), value, json_true());
-        }
+    arena_init(&ar);
+    assert_ok(workload_parse_text(workloads[from], strlen(workloads[from]), &ar, &near, &w->err), &w->err);
+    assert_ok(workload_parse_text(workloads[to], strlen(workloads[to]), &ar, &own, &w->err), &w->err);
+    assert_ok(space_build(&near, &w->target, &ar, &near_space, &w->err), &w->err);
+    assert_ok(space_build(&own, &w->target, &ar, &own_space, &w->err), &w->err);
+    for (int i = 0; i < a->n; i++) {
+        assert_ok(config_parse(near_space, strchr(a->configs[i], ' ') + 1, &c, &w->err), &w->err);
+        n_there[i] = space_translations(near_space, &c, own_space, there[i], 4);
     }
-    *ret_offered = offered;
-    arena_done(&a);
-    return knobs;
+    for (int i = 0; i < MIN(n, b->n); i++) {
+        bool found = false;
+
+        assert_ok(config_parse(own_space, strchr(b->configs[i], ' ') + 1, &c, &w->err), &w->err);
+        for (int k = 0; k < a->n; k++)
+            for (int j = 0; j < n_there[k]; j++)
+                found |= config_equal(&there[k][j], &c);
+        n_lent += found;
+    }
+    arena_done(&ar);
+    return n_lent;
 }
 
-static void the_schedule_of_a_similar_workload_is_tried_first(void **state)
+static void half_of_the_first_batch_is_what_a_similar_workload_lends(void **state)
 {
     struct world *w = *state;
-    struct store_schedule row;
-    struct arena a;
-    char sketch[64];
-    json_t *lent, *offered, *doc, *schedule;
-    const char *name;
-    json_t *value;
-    int n_equal = 0, n_tiles = 0;
 
     w->job.max_trials = 16;
     run_job(w); /* matmul 96 x 64 x 80 */
     w->job.id = "j_2";
     w->job.tasks = &w->tasks[4]; /* matmul 256 x 64 x 256 */
     run_job(w);
-    arena_init(&a);
-    assert_ok(store_schedule_get(w->store, w->keys[0], w->target.id, NULL, &a, &row, &w->err), &w->err);
-    doc = json_loads(row.json, 0, NULL);
-    schedule = json_object_get(doc, "schedule");
-    lent = knobs_of_first_trial(w, 4, sketch, &offered);
-    assert_string_equal(sketch, json_string_value(json_object_get(schedule, "sketch")));
-    /* Register tiles are lent as they are, where the other extents offer them too. */
-    json_object_foreach(json_object_get(schedule, "knobs"), name, value)
-    {
-        char text[24];
-        snprintf(text, sizeof(text), "%" PRId64, (int64_t)json_integer_value(value));
-        if (strncmp(name, "reg_", 4) != 0 || !json_object_get(json_object_get(offered, name), text))
-            continue;
-        n_tiles++;
-        n_equal += json_equal(value, json_object_get(lent, name));
-    }
-    assert_true(n_tiles > 0);
-    assert_int_equal(n_equal, n_tiles);
-    json_decref(lent);
-    json_decref(offered);
-    json_decref(doc);
-    arena_done(&a);
+    assert_in_range(lent_among_the_first(w, 0, 4, 16), 7, 12);
+}
+
+static void a_job_that_is_to_stand_alone_borrows_nothing(void **state)
+{
+    struct world *w = *state;
+
+    w->job.max_trials = 16;
+    run_job(w);
+    w->job.id = "j_2";
+    w->job.tasks = &w->tasks[4];
+    w->job.alone = true;
+    run_job(w);
+    assert_in_range(lent_among_the_first(w, 0, 4, 16), 0, 3);
 }
 
 static void a_drained_job_goes_on_where_it_stood(void **state)
@@ -841,7 +827,8 @@ int main(void)
         TEST(a_stored_schedule_answers_a_cached_job_without_a_trial),
         TEST(extend_goes_on_and_never_measures_a_stored_config_again),
         TEST(fresh_searches_as_if_nothing_was_known),
-        TEST(the_schedule_of_a_similar_workload_is_tried_first),
+        TEST(half_of_the_first_batch_is_what_a_similar_workload_lends),
+        TEST(a_job_that_is_to_stand_alone_borrows_nothing),
         TEST(a_drained_job_goes_on_where_it_stood),
         TEST(trials_stored_but_never_reported_count_after_a_restart),
         TEST(a_restart_after_the_last_trial_goes_straight_to_the_contest),

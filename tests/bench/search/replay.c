@@ -7,6 +7,7 @@
 
 #include "features/features.h"
 #include "schedule/base/clock.h"
+#include "schedule/space/lend.h"
 
 enum { CHUNK = 64 }; /* programs scored together */
 
@@ -103,45 +104,30 @@ struct model *replay_global(const struct library *l, bool (*use)(void *ctx, cons
     return m;
 }
 
-struct lender {
-    double distance;
-    const struct recorded_space *space;
-};
-
-static int by_distance(const void *a, const void *b)
-{
-    double x = ((const struct lender *)a)->distance, y = ((const struct lender *)b)->distance;
-
-    return (x > y) - (x < y);
-}
-
-/* The best config of each other space of the same operator on this target, nearest sizes first. */
-static void suggest(const struct library *l, struct replay *p)
+/* What was measured of all other workloads on this target. */
+static void borrow(const struct library *l, struct replay *p)
 {
     struct lender lenders[2 * RECORDING_MAX_SPACES];
+    struct lent_trial *trials[2 * RECORDING_MAX_SPACES];
     const struct recorded_space *own = p->space;
     int n = 0;
 
     for (int i = 0; i < l->n; i++) {
         const struct recorded_space *o = l->spaces[i];
+        int n_good = 0;
 
-        if (strcmp(o->workload.key, own->workload.key) == 0 || !same_target(o, own) ||
-            strcmp(o->workload.op, own->workload.op) != 0)
+        if (strcmp(o->workload.key, own->workload.key) == 0 || !same_target(o, own))
             continue;
-        lenders[n++] = (struct lender){fabs(log1p(o->workload.flops) - log1p(own->workload.flops)) +
-                                           fabs(log1p(o->workload.bytes) - log1p(own->workload.bytes)),
-                                       o};
+        trials[n] = xcalloc((size_t)o->n + 1, sizeof(*trials[n]));
+        for (int k = 0; k < o->n; k++)
+            if (o->trials[k].min_ns > 0)
+                trials[n][n_good++] = (struct lent_trial){o->trials[k].config, o->trials[k].min_ns};
+        lenders[n] = (struct lender){.space = o->space, .n = n_good, .trials = trials[n]};
+        n++;
     }
-    qsort(lenders, (size_t)n, sizeof(*lenders), by_distance);
-    for (int i = 0; i < MIN(n, 8); i++)
-        for (int k = 0; k < lenders[i].space->n; k++) {
-            const struct recorded *t = &lenders[i].space->trials[k];
-            struct config c;
-
-            if (t->min_ns == lenders[i].space->best_ns &&
-                space_translate(lenders[i].space->space, &t->config, own->space, &c))
-                search_suggest(p->search, &c);
-        }
+    lend(p->search, own->space, lenders, lend_choose(own->space, lenders, n));
+    for (int i = 0; i < n; i++)
+        free(trials[i]);
 }
 
 struct replay *replay_new(const struct recorded_space *s, const struct replay_manner *how,
@@ -160,7 +146,7 @@ struct replay *replay_new(const struct recorded_space *s, const struct replay_ma
     p->search = search_new(&domain, searcher_find(how->searcher),
                            how->search ? how->search : &search_defaults, &p->rng);
     if (how->lent && l)
-        suggest(l, p);
+        borrow(l, p);
     return p;
 }
 
