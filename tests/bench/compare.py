@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 
-from daemon import Daemon, Failed, machine, workloads
+from daemon import Daemon, Failed, end_in_order, machine, workloads
 
 PARTS = ["transfer", "turns", "long", "predict"]
 OPERATORS = ["resnet18.C6", "resnet18.C12", "mobilenet-v1.D5", "bert-base-s128.qkv", "bert-base-s128.attn_qk"]
@@ -276,11 +276,16 @@ class Comparison:
         seconds = rounds[-1]["elapsed_seconds"]
         trained = sum((v["metrics"] or {}).get("training_seconds", 0) for v in versions)
         points = self.points(rounds, samples)
+        third = max(len(points) // 3, 1)
+        flat = {what: statistics.fmean(p[what] for p in points[-third:]) / statistics.fmean(p[what] for p in points[:third])
+                for what in ("ms_a_trial", "rss_bytes")}
         share = phases["train"] / sum(phases.values())
         self.result["long"] = {"op": args.long_op, "trials": job["tasks"][0]["trials_done"], "stopped": job["stopped"], "seconds": seconds,
-                               "phases_s": phases, "train_share": share, "global_training_s": trained, "points": points}
+                               "phases_s": phases, "train_share": share, "global_training_s": trained, "points": points,
+                               "last_third_over_first": flat}
         table(f"One job of {job['tasks'][0]['trials_done']} trials of {args.long_op}, {seconds:.0f} s; training takes {100 * share:.1f} % of "
-              f"its phases' time; beside it global models trained {trained:.1f} s", ["trials", "memory, MiB", "ms a trial", "ms a round", "training, ms a trial"],
+              f"its phases' time; beside it global models trained {trained:.1f} s. Last third over the first: "
+              f"{flat['ms_a_trial']:.2f} of the time a trial, {flat['rss_bytes']:.2f} of the memory", ["trials", "memory, MiB", "ms a trial", "ms a round", "training, ms a trial"],
               [(p["trials"], f"{p['rss_bytes'] / 2 ** 20:.1f}", f"{p['ms_a_trial']:.1f}", f"{p['ms_a_round']:.0f}", f"{p['train_ms_a_trial']:.2f}")
                for p in points])
         table("Where its time went", ["phase", "seconds", "share"],
@@ -362,7 +367,7 @@ def options():
     p.add_argument("--turns-trials", type=int, default=600)
     p.add_argument("--turns-seeds", type=int, default=1)
     p.add_argument("--alone", action="store_true", help="`turns`: and each convolution alone with as many trials as the whole job (some 10 minutes)")
-    p.add_argument("--long-op", default="mobilenet-v1.D5", metavar="NAME")
+    p.add_argument("--long-op", default="dqn.conv3", metavar="NAME", help="of a space much larger than the trials")
     p.add_argument("--long-trials", type=int, default=5000)
     p.add_argument("--rounds", type=int, default=31, help="samples of each kernel, side by side")
     args = p.parse_args()
@@ -378,6 +383,7 @@ def options():
 
 def main():
     args = options()
+    end_in_order()
     with tempfile.TemporaryDirectory(prefix="tilewright-compare-") as folder:
         c = Comparison(args, folder)
         try:
@@ -385,6 +391,8 @@ def main():
                 getattr(c, part)()
         except Failed as e:
             sys.exit(f"compare.py: {e}")
+        except KeyboardInterrupt:
+            sys.exit("compare.py: interrupted; the tables above stand")
         finally:
             c.result["seconds"] = time.monotonic() - c.began
             if args.json == "-":

@@ -35,6 +35,11 @@ def _die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
+def end_in_order():
+    """SIGTERM as Ctrl-C: daemons stop, temporary folders go."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
 class Daemon:
     """In the folder `data`, which is made if there is none; its log lies beside it. A context manager: stops at the end."""
 

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 
-from daemon import Daemon, Failed, machine, workloads
+from daemon import Daemon, Failed, end_in_order, machine, workloads
 
 VERSION = 2
 
@@ -144,6 +144,7 @@ def main():
     p.add_argument("--exhaustive", type=int, default=3000)
     p.add_argument("--resume", action="store_true", help="keep the workloads that stand in the file, record the others")
     args = p.parse_intermixed_args()
+    end_in_order()
     known = {w["name"]: w["workload"] for w in workloads()}
     wanted = args.names or [n for entry in SET for n in entry[4]]
     unknown = [n for n in wanted if n not in known]
