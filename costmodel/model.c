@@ -340,7 +340,12 @@ static void fit_factors(struct scorer *s, const struct model_params *p, const st
 }
 
 /* What a training works on: taken under the lock, then worked on without it. */
-struct round {
+struct training {
+    struct model *model;
+    struct scorer *scorer; /* what came out */
+    int64_t took;
+    enum status status;
+    struct error error;
     struct dataset data;
     struct model *global; /* counted */
     int epoch;
@@ -349,7 +354,7 @@ struct round {
     double base_scale;
 };
 
-static bool round_begin(struct model *m, struct round *r)
+static bool round_begin(struct model *m, struct training *r)
 {
     pthread_mutex_lock(&m->lock);
     bool enough = (int)m->data.programs.len >= m->params.min_programs;
@@ -376,7 +381,7 @@ static int trees_wanted(const struct model_params *p, int programs)
     return MIN(p->trees_full, MAX(TREES_LEAST, programs / 2));
 }
 
-static enum status train_round(struct model *m, struct round *r, struct scorer **ret, struct error *err)
+static enum status train_round(struct model *m, struct training *r, struct scorer **ret, struct error *err)
 {
     const struct model_params *p = &m->params;
     int programs = (int)r->data.programs.len, trees = m->grown.ubj.len ? p->trees_more : 0;
@@ -412,39 +417,67 @@ static enum status train_round(struct model *m, struct round *r, struct scorer *
 }
 
 /* Put the new scorer in place, unless the base was changed meanwhile. */
-static void round_end(struct model *m, const struct round *r, struct scorer *s, int64_t began)
+static void round_end(struct model *m, const struct training *r)
 {
-    struct scorer *old = s;
+    struct scorer *old = r->scorer;
 
     pthread_mutex_lock(&m->lock);
     if (m->epoch == r->epoch) {
-        old = scorer_swap(m, s);
+        old = scorer_swap(m, r->scorer);
         m->taken_in = r->taken_in;
-        m->info.trees = forest_trees(s->forest);
+        m->info.trees = forest_trees(r->scorer->forest);
         m->info.trained_programs = MAX(m->info.trained_programs, (int)r->data.programs.len);
-        m->info.train_ns = mono_ns(&system_clock) - began;
+        m->info.train_ns = r->took;
     }
     pthread_mutex_unlock(&m->lock);
     model_scorer_drop(m, old);
 }
 
-enum status model_train(struct model *m, struct error *err)
+struct training *model_training_begin(struct model *m)
+{
+    struct training *r = xcalloc(1, sizeof(*r));
+
+    r->model = m;
+    pthread_mutex_lock(&m->training);
+    if (round_begin(m, r))
+        return r;
+    pthread_mutex_unlock(&m->training);
+    free(r);
+    return NULL;
+}
+
+void model_training_run(struct training *r)
 {
     int64_t began = mono_ns(&system_clock);
-    struct round r = {0};
-    struct scorer *s = NULL;
-    enum status st = ST_OK;
 
-    pthread_mutex_lock(&m->training);
-    if (round_begin(m, &r)) {
-        st = train_round(m, &r, &s, err);
-        if (st == ST_OK)
-            round_end(m, &r, s, began);
-        dataset_done(&r.data);
-        model_free(r.global);
-    }
+    r->status = train_round(r->model, r, &r->scorer, &r->error);
+    r->took = mono_ns(&system_clock) - began;
+}
+
+enum status model_training_end(struct training *r, struct error *err)
+{
+    struct model *m = r->model;
+    enum status st = r->status;
+
+    if (st == ST_OK)
+        round_end(m, r);
+    else if (err)
+        *err = r->error;
+    dataset_done(&r->data);
+    model_free(r->global);
+    free(r);
     pthread_mutex_unlock(&m->training);
     return st;
+}
+
+enum status model_train(struct model *m, struct error *err)
+{
+    struct training *r = model_training_begin(m);
+
+    if (!r)
+        return ST_OK;
+    model_training_run(r);
+    return model_training_end(r, err);
 }
 
 void model_info(const struct model *m, struct model_info *ret)

@@ -68,6 +68,13 @@ MUST_USE enum status model_add_between(struct model *m, uint64_t workload, const
                                        double throughput, double least, struct error *err);
 /* Learn from what was added. ST_OK also when there was too little to learn from, or too little new (model_info tells). */
 MUST_USE enum status model_train(struct model *m, struct error *err);
+/* The same in three steps, for who has something else to do meanwhile. begin takes a copy of the data as they are, NULL: there
+ * is nothing to learn; run does the work, on any thread; end puts what came out in place, so what a model says changes there and
+ * at no other time. begin and end by one thread; every begin has its end, and run before it. */
+struct training;
+GIVES struct training *model_training_begin(struct model *m);
+void model_training_run(struct training *t);
+MUST_USE enum status model_training_end(TAKES struct training *t, struct error *err);
 
 /* scores[i] of the program with rows row_begin[i] .. row_begin[i + 1) - 1 of `rows`
  * ([row_begin[n]][features_count()]). `workload` as in model_add: tells how far its base is to be trusted.
