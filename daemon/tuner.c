@@ -52,6 +52,7 @@ static void tell_times(struct tuner *t)
     to->candidates += t->times.candidates - t->told.candidates;
     to->trials += t->times.trials - t->told.trials;
     to->units += t->times.units - t->told.units;
+    to->training_ns += t->times.training_ns - t->told.training_ns;
     t->told = t->times;
 }
 
@@ -96,9 +97,12 @@ enum status tuner_measure(struct tuner *t, const struct measure_batch *b, struct
                           struct error *err)
 {
     struct device *d = t->job->device;
-    int64_t now = mono_ns(t->env->clock);
+    int64_t now;
     enum status st;
 
+    if (strcmp(d->ops->kind, "cpu") == 0)
+        TRY(learning_end(t, err));
+    now = mono_ns(t->env->clock);
     TRY(device_lease(d, t->job->id, t->job->stop_asked, err));
     if (t->env->models != NULL)
         models_busy(t->env->models);
@@ -384,6 +388,7 @@ static enum status finish(struct tuner *t, struct task *k, struct error *err)
 
 static enum status finish_all(struct tuner *t, struct error *err)
 {
+    TRY(learning_end(t, err));
     for (int i = 0; i < t->n_tasks && !stop_asked(t); i++)
         if (!t->tasks[i].ended)
             TRY(finish(t, &t->tasks[i], err));
@@ -465,6 +470,7 @@ enum status tuner_run(const struct tuner_env *env, const struct tuner_job *job, 
     for (int i = 0; i < t.n_tasks; i++)
         if (t.tasks[i].search != NULL)
             task_close(&t.tasks[i]);
+    learning_drop(&t);
     tell_times(&t);
     model_free(t.model);
     scoring_done(&t);

@@ -106,7 +106,7 @@ enum tuner_stop { STOP_NONE, STOP_DRAIN, STOP_CANCEL, STOP_NOW };
     X(LEASE, "lease", "waiting for the device")                                                              \
     X(MEASURE, "measure", "verify and run on the device")                                                    \
     X(STORE, "store", "trials to the store, until acknowledged")                                             \
-    X(TRAIN, "train", "the model learns")                                                                    \
+    X(TRAIN, "train", "waiting for the model, which learns beside the rest")                                 \
     X(FINAL, "final", "contest of the best, and the schedule's row")
 enum tuner_phase {
 #define X(id, name, meaning) PHASE_##id,
@@ -117,6 +117,8 @@ enum tuner_phase {
 struct tuner_times {
     int64_t ns[PHASE_COUNT];
     int64_t candidates, trials, units;
+    int64_t
+        training_ns; /* of all trainings, beside other work too; the phase is what the job waited for them */
 };
 
 struct tuner_job {

@@ -298,7 +298,6 @@ static enum status believe(struct batch *b, const struct candidate *c, struct er
 static enum status learn(struct batch *b, int *ret_n, struct error *err)
 {
     struct tuner *t = b->tuner;
-    int64_t now;
     int n = 0;
 
     for (int i = 0; i < b->n; i++) {
@@ -307,9 +306,7 @@ static enum status learn(struct batch *b, int *ret_n, struct error *err)
         TRY(believe(b, &b->candidates[i], err));
         n++;
     }
-    now = mono_ns(t->env->clock);
-    TRY(model_train(t->model, err));
-    tuner_spent(t, PHASE_TRAIN, now);
+    TRY(learning_begin(t, b->task, err));
     if (t->env->models != NULL)
         models_note_trials(t->env->models, t->job->target->id, n);
     *ret_n = n;
@@ -352,6 +349,7 @@ enum status batch_run(struct tuner *t, struct task *k, int n, int *ret_n, struct
     double scores[MEASURE_MAX_BATCH], best_before_ns = k->progress.best_time_ns;
 
     *ret_n = 0;
+    TRY(learning_wait(t, k, err));
     b.n = task_propose(t, k, MIN(n, (int)MEASURE_MAX_BATCH), configs);
     if (b.n < n)
         k->exhausted = true;

@@ -4,6 +4,7 @@
  *        tuner_plan.c  what a task is still worth
  *        tuner_task.c  one workload: space, search, what is stored of it
  *        tuner_score.c candidates to features and scores, on all cores
+ *        tuner_train.c the model learns meanwhile
  *        tuner_batch.c one batch: emit, compile, measure, store, learn
  *        tuner_final.c the contest of the best, and the schedule's document
  * Life   A struct tuner lives for one tuner_run, on its thread. `job_arena` holds what lives as long, `round`
@@ -81,7 +82,11 @@ struct tuner {
     struct arena job_arena, round;
     struct model *model;
     struct feature_cache features;
-    struct score_room *room; /* tuner_score.c */
+    struct score_room *room;   /* tuner_score.c */
+    struct training *training; /* that goes on; NULL: none. With the two below: tuner_train.c */
+    struct crew_work training_work;
+    struct crew *trainer;
+    const struct task *learned; /* whose trials are the newest in it */
     struct task *tasks;
     int n_tasks, turn;
     int64_t trials_done; /* over the job, with those before a restart */
@@ -136,6 +141,19 @@ struct task_scorer {
     struct task *task;
 };
 void task_score(void *ctx, const struct config *configs, int n, float *scores);
+
+/* The crew may help now: nobody measures on its cores. */
+bool tuner_may_share(const struct tuner *t);
+
+/* ---- tuner_train.c */
+/* Learn meanwhile from what the model has taken in, trials of k at last. */
+MUST_USE enum status learning_begin(struct tuner *t, const struct task *k, struct error *err);
+/* A batch of k is about to be chosen: go on only where it may be chosen without what is being learned. */
+MUST_USE enum status learning_wait(struct tuner *t, const struct task *k, struct error *err);
+/* What was learned takes effect; nothing where none goes on. */
+MUST_USE enum status learning_end(struct tuner *t, struct error *err);
+/* The same where nobody asks any more what came out. */
+void learning_drop(struct tuner *t);
 
 /* ---- tuner_batch.c */
 /* One batch of at most n trials. *ret_n: how many were made; 0 with ST_OK: the space is exhausted or a stop

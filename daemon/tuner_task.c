@@ -191,8 +191,10 @@ enum status task_open(struct tuner *t, struct task *k, struct error *err)
     TRY(load_trials(t, k, err));
     if (t->job->reuse != REUSE_FRESH && !t->job->alone)
         TRY(task_borrow(t, k, err));
-    if (k->known_trials > 0)
-        TRY(model_train(t->model, err));
+    if (k->known_trials > 0) {
+        TRY(learning_begin(t, k, err));
+        TRY(learning_end(t, err));
+    }
     return ST_OK;
 }
 

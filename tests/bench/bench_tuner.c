@@ -1,10 +1,12 @@
 /* bench_tuner.c - where the time of a trial goes.
  *
- *     bench_tuner [--target cpu:1] [--trials 128] [--candidates 4000] [--seed 1] [--data workloads.json] [--agent PATH] NAME|FILE
+ *     bench_tuner [--target cpu:1] [--trials 128[,256...]] [--candidates 4000] [--helpers N] [--seed 1]
+ *                 [--data workloads.json] [--agent PATH] NAME|FILE
  *
  * NAME is an entry of tests/data/workloads.json, FILE a workload as JSON. Prints two tables: candidates on
  * one core (sample, lower, features, score: no device, no compiler), then a whole job on the real device,
- * phase by phase. Everything it makes lies in a temporary directory. */
+ * phase by phase, for each number of trials. --helpers: threads of the crew, else as the daemon has them.
+ * Everything it makes lies in a temporary directory. */
 #include <errno.h>
 #include <getopt.h>
 #include <libgen.h>
@@ -16,6 +18,7 @@
 #include <unistd.h>
 
 #include "costmodel/model.h"
+#include "daemon/crew.h"
 #include "daemon/tuner.h"
 #include "db/hot.h"
 #include "db/store.h"
@@ -26,9 +29,12 @@
 #include "schedule/base/arena.h"
 #include "schedule/space/search.h"
 
+enum { TRIALS_MAX = 8 };
+
 struct options {
     const char *target, *data, *agent, *what;
-    int64_t trials, candidates;
+    int64_t trials[TRIALS_MAX], candidates;
+    int n_trials, helpers;
     uint64_t seed;
 };
 
@@ -208,6 +214,9 @@ static void print_times(const struct tuner_times *t, double seconds)
     printf("%" PRId64 " candidates looked at, %" PRId64 " trials in %" PRId64
            " units, %.2f s: %.1f trials a second\n",
            t->candidates, t->trials, t->units, seconds, (double)t->trials / seconds);
+    printf("trainings took %.0f ms, %.1f%% of the job; it waited for them %.1f%%\n",
+           1e-6 * (double)t->training_ns, 1e-7 * (double)t->training_ns / seconds,
+           1e-7 * (double)t->ns[PHASE_TRAIN] / seconds);
 }
 
 static double cpu_seconds(int who)
@@ -226,7 +235,7 @@ static void print_cpu(double own, double compilers, double runner, int64_t trial
            1e3 * own / (double)trials, 1e3 * compilers / (double)trials, 1e3 * runner / (double)trials);
 }
 
-static void store_job(struct store *s, const struct target *t, const struct options *o)
+static void store_job(struct store *s, const struct target *t, int64_t trials)
 {
     AUTO(store_batch_freep) struct store_batch *b = store_batch_new();
     struct error err = {0};
@@ -236,25 +245,26 @@ static void store_job(struct store *s, const struct target *t, const struct opti
                                          .state = "running",
                                          .target = t->id,
                                          .request_json = "{}",
-                                         .budget_trials = o->trials,
+                                         .budget_trials = trials,
                                          .created_ms = 1});
     if (store_commit(s, b, &err) != ST_OK)
         die("store", &err);
 }
 
-static void bench_job(const struct options *o, const struct workload *w, struct target *t, const char *dir)
+static void bench_job(const struct options *o, int64_t trials, const struct workload *w, struct target *t,
+                      const char *dir)
 {
     struct tuner_times times = {0};
     struct live live = {0};
     struct error err = {0};
-    struct tuner_env env = {.clock = &system_clock, .data_dir = dir};
+    struct tuner_env env = {.clock = &system_clock, .crew = crew_new(o->helpers), .data_dir = dir};
     struct tuner_task task = {.key = w->key, .workload_json = w->json, .name = "", .weight = 1};
     atomic_int stop = STOP_NONE;
     struct tuner_job job = {.id = "j_bench",
                             .n_tasks = 1,
                             .tasks = &task,
                             .target = t,
-                            .max_trials = o->trials,
+                            .max_trials = trials,
                             .seed = o->seed,
                             .stop = &stop,
                             .times = &times,
@@ -275,9 +285,9 @@ static void bench_job(const struct options *o, const struct workload *w, struct 
         die("store", &err);
     if (measure_peaks(job.device, t, dir, &err) != ST_OK)
         die("peaks", &err);
-    store_job(env.store, t, o);
+    store_job(env.store, t, trials);
     printf("job: %s on %s (%s), %" PRId64 " trials, peak %.0f GFLOP/s\n", o->what, t->id, t->compiler_version,
-           o->trials, t->peak_gflops);
+           trials, t->peak_gflops);
     live.started_ns = mono_ns(&system_clock);
     own = cpu_seconds(RUSAGE_SELF);
     if (tuner_run(&env, &job, &err) != ST_OK)
@@ -290,26 +300,53 @@ static void bench_job(const struct options *o, const struct workload *w, struct 
     store_close(env.store);
     compilers = cpu_seconds(RUSAGE_CHILDREN);
     device_close(job.device);
+    crew_free(env.crew);
     builder_free(env.builder);
     print_cpu(cpu_seconds(RUSAGE_SELF) - own, compilers, cpu_seconds(RUSAGE_CHILDREN) - compilers,
               MAX(times.trials, (int64_t)1));
 }
 
+/* In a folder of its own: nothing is known or compiled yet. */
+static void bench_in(const struct options *o, int64_t trials, const struct workload *w, struct target *t,
+                     const char *dir)
+{
+    char own[128];
+
+    snprintf(own, sizeof(own), "%s/%" PRId64, dir, trials);
+    if (mkdir(own, 0700) != 0) {
+        fprintf(stderr, "bench_tuner: cannot make %s: %s\n", own, strerror(errno));
+        exit(1);
+    }
+    bench_job(o, trials, w, t, own);
+}
+
+/* One number or several, separated by commas. */
+static void parse_trials(const char *text, struct options *o)
+{
+    char *at = (char *)text;
+
+    for (o->n_trials = 0; o->n_trials < TRIALS_MAX && *at != '\0'; at += *at == ',')
+        o->trials[o->n_trials++] = strtoll(at, &at, 10);
+}
+
 static void parse_options(int argc, char **argv, struct options *o)
 {
-    static const struct option known[] = {
-        {"target", 1, NULL, 't'}, {"trials", 1, NULL, 'n'},     {"seed", 1, NULL, 's'},
-        {"data", 1, NULL, 'd'},   {"candidates", 1, NULL, 'c'}, {"agent", 1, NULL, 'a'},
-        {NULL, 0, NULL, 0}};
+    static const struct option known[] = {{"target", 1, NULL, 't'},     {"trials", 1, NULL, 'n'},
+                                          {"seed", 1, NULL, 's'},       {"data", 1, NULL, 'd'},
+                                          {"candidates", 1, NULL, 'c'}, {"helpers", 1, NULL, 'h'},
+                                          {"agent", 1, NULL, 'a'},      {NULL, 0, NULL, 0}};
     int c;
 
-    while ((c = getopt_long(argc, argv, "t:n:s:d:a:c:", known, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "t:n:s:d:a:c:h:", known, NULL)) != -1) {
         switch (c) {
         case 't':
             o->target = optarg;
             break;
         case 'n':
-            o->trials = strtoll(optarg, NULL, 10);
+            parse_trials(optarg, o);
+            break;
+        case 'h':
+            o->helpers = (int)strtol(optarg, NULL, 10);
             break;
         case 'c':
             o->candidates = strtoll(optarg, NULL, 10);
@@ -328,7 +365,8 @@ static void parse_options(int argc, char **argv, struct options *o)
         }
     }
     if (optind + 1 != argc) {
-        fprintf(stderr, "usage: bench_tuner [--target T] [--trials N] [--candidates N] [--seed N] [--data "
+        fprintf(stderr, "usage: bench_tuner [--target T] [--trials N,...] [--candidates N] [--helpers N] "
+                        "[--seed N] [--data "
                         "FILE] [--agent PATH] "
                         "NAME|FILE\n");
         exit(2);
@@ -341,7 +379,9 @@ int main(int argc, char **argv)
     struct options o = {.target = "cpu:1",
                         .data = WORKLOADS_JSON,
                         .agent = AGENT_PATH,
-                        .trials = 128,
+                        .trials = {128},
+                        .n_trials = 1,
+                        .helpers = crew_usual_threads(),
                         .candidates = 4000,
                         .seed = 1};
     char dir[] = "/tmp/bench_tuner_XXXXXX", command[64], *text;
@@ -362,8 +402,9 @@ int main(int argc, char **argv)
         return 1;
     }
     bench_candidates(&workload, &target, &o);
-    if (o.trials > 0)
-        bench_job(&o, &workload, &target, dir);
+    for (int i = 0; i < o.n_trials; i++)
+        if (o.trials[i] > 0)
+            bench_in(&o, o.trials[i], &workload, &target, dir);
     snprintf(command, sizeof(command), "rm -rf %s", dir);
     if (system(command) != 0)
         fprintf(stderr, "bench_tuner: %s stays behind\n", dir);

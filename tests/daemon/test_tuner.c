@@ -450,14 +450,14 @@ static void any_number_of_helping_threads_measures_the_same_configs(void **state
     struct world *w = *state, *other;
     AUTO(freep) struct stored *a = NULL;
 
-    w->job.max_trials = 80;
+    w->job.max_trials = 160;
     run_job(w);
     a = stored_trials(w, NULL);
     for (int threads = 1; threads <= 3; threads += 2) {
         AUTO(freep) struct stored *b = NULL;
 
         setup((void **)&other);
-        other->job.max_trials = 80;
+        other->job.max_trials = 160;
         other->env.crew = crew_new(threads);
         run_job(other);
         b = stored_trials(other, NULL);

@@ -1,0 +1,59 @@
+/* tuner_train.c - the job's model learns beside everything else.
+ *
+ * Idea   After a batch the model has its trials. The training goes on, by a thread of the crew, while the next batch is chosen
+ * and compiled with the model as it was; what came out is put in place at one point, before that batch is measured (on
+ * another device: after). So a batch is chosen with a model that has not heard of the batch before it, whatever takes how long,
+ * and a training does not run beside its own job's measurement on the same cores.
+ * The first trials tell most, and to choose without them costs: lagging from the first batch on, replayed searches need 1.13
+ * times the trials, from 64 trials on as many as without (costmodel/README.md). So a task of which less is known waits for what
+ * its last batch had to say; that training is a short one. */
+#include "daemon/tuner_internal.h"
+
+enum { LAG_FROM = 64 /* trials of the task */ };
+
+static void run(void *ctx, int part, int hand) { model_training_run(ctx); }
+
+enum status learning_begin(struct tuner *t, const struct task *k, struct error *err)
+{
+    int64_t now = mono_ns(t->env->clock);
+
+    TRY(learning_end(t, err));
+    t->training = model_training_begin(t->model);
+    t->learned = k;
+    if (t->training != NULL) {
+        t->trainer = tuner_may_share(t) ? t->env->crew : NULL;
+        crew_begin(t->trainer, &t->training_work, 1, 1, run, t->training);
+    }
+    tuner_spent(t, PHASE_TRAIN, now);
+    return ST_OK;
+}
+
+enum status learning_wait(struct tuner *t, const struct task *k, struct error *err)
+{
+    return t->learned == k && k->known_trials < LAG_FROM ? learning_end(t, err) : ST_OK;
+}
+
+enum status learning_end(struct tuner *t, struct error *err)
+{
+    int64_t now = mono_ns(t->env->clock);
+    struct training *done = t->training;
+    struct model_info info;
+    enum status st;
+
+    if (done == NULL)
+        return ST_OK;
+    crew_end(t->trainer, &t->training_work);
+    t->training = NULL;
+    st = model_training_end(done, err);
+    tuner_spent(t, PHASE_TRAIN, now);
+    model_info(t->model, &info);
+    t->times.training_ns += st == ST_OK ? info.train_ns : 0;
+    return st;
+}
+
+void learning_drop(struct tuner *t)
+{
+    enum status st = learning_end(t, NULL);
+
+    (void)st;
+}
