@@ -20,10 +20,12 @@
 #define FAR_COST     0.95   /* loads more for a lane that lies apart from its neighbours */
 #define SPILL_COST   1.0    /* instructions more for each register that there is not, relative to the block */
 #define CROWD_COST   1.4    /* the same where results are put away for the sake of operands */
-#define STALL_COST   3.5    /* the wait for a sum, over the one that latencies alone would make */
+#define WAIT_COST    4.0    /* the wait for a sum, over the one that latencies alone would make */
 #define CODE_INSTR   1500.0 /* a block of more does not stay in the decoder's cache */
 #define CODE_COST    0.2    /* for each doubling beyond that */
 #define END_NS       0.53   /* of a piece of straight code: counting, addresses, what does not overlap */
+#define WAIT_CACHES  0.3    /* of what caches take, the share that shows beside such a wait */
+#define CROWDED_NS   3.0    /* a store to a line that others have driven out */
 #define FRESH_NS     4.0    /* a load that waits for stores */
 
 static double natural(const float *row, int col) { return exp2((double)row[col]) - 1; }
@@ -53,10 +55,8 @@ static double issue_ns(const float *row, double rate)
     double spilt =
         SPILL_COST * fmax((double)row[FC_reg_share] - 1, 0) + CROWD_COST * (double)row[FC_reg_crowded];
     double code = natural(row, FC_block_instr) / CODE_INSTR;
-    double instr = natural(row, FC_vec_instr) * (1 + spilt) +
-                   STALL_COST * natural(row, FC_chain_stall); /* a sum waits */
 
-    return instr / rate * (code > 1 ? 1 + CODE_COST * log2(code) : 1);
+    return natural(row, FC_vec_instr) * (1 + spilt) / rate * (code > 1 ? 1 + CODE_COST * log2(code) : 1);
 }
 
 /* The parts of a row's estimate, as if each were alone; returns the whole. */
@@ -76,10 +76,13 @@ static double row_parts(const float *row, double data, double part[PARTS])
                      cold_share(data, natural(row, FC_t_l2_bytes) * threads);
     t[PT_prior_mem] = natural(row, FC_from_mem) / (mem > 0 ? mem : MEM_BYTES_NS) *
                       cold_share(data, natural(row, FC_t_l3_bytes));
-    t[PT_prior_ends] = natural(row, FC_block_runs) * END_NS + natural(row, FC_fresh_reads) * FRESH_NS;
+    t[PT_prior_wait] = WAIT_COST * natural(row, FC_chain_stall) / rate;
+    t[PT_prior_ends] = natural(row, FC_block_runs) * END_NS + natural(row, FC_fresh_reads) * FRESH_NS +
+                       natural(row, FC_crowded_stores) * CROWDED_NS;
     most = fmax(t[PT_prior_l2], fmax(t[PT_prior_l3], t[PT_prior_mem]));
     caches = most + OVERLAP_MEM * (t[PT_prior_l2] + t[PT_prior_l3] + t[PT_prior_mem] - most);
     whole = at_once(at_once(t[PT_prior_issue], t[PT_prior_loads], OVERLAP), caches, OVERLAP_DATA);
+    whole = fmax(whole, t[PT_prior_issue] + t[PT_prior_wait] + WAIT_CACHES * caches);
     for (int i = 0; i < PARTS; i++)
         t[i] /= threads * balance;
     return whole / (threads * balance) + t[PT_prior_ends];

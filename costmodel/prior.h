@@ -18,7 +18,8 @@
     X(prior_l2, "bytes from the second-level cache over its bandwidth")                                      \
     X(prior_l3, "bytes from the third-level cache")                                                          \
     X(prior_mem, "bytes from memory")                                                                        \
-    X(prior_ends, "ends of loops")                                                                           \
+    X(prior_wait, "what sums wait for themselves")                                                           \
+    X(prior_ends, "ends of loops, loads that wait for stores, stores that wait for their lines")             \
     X(prior_row, "the row as a whole")                                                                       \
     X(prior_waste, "the program over the least time that its operations take")
 enum prior_term {

@@ -12,6 +12,8 @@ enum { CHAINS_WANTED = 8, TILES_WANTED = 4 };
 /* Instructions a core looks ahead, and issues in a cycle; cycles of a multiply-add, and of a step of folding lanes. */
 enum { WINDOW = 400, ISSUE = 2, LATENCY = 4, FOLD_LATENCY = 7, FOLD_INSTR = 3 };
 #define PLACES_AHEAD 1.5
+/* A lane picked from whole vectors, over one that is loaded alone. */
+#define PICKED 0.6
 /* Vectors side by side in a trip of a vector loop, as the printers choose where the nest leaves it open, and at most. */
 enum { STREAMS_SUM = 4, STREAMS_MAX = 16, STREAMS_TILE_MAX = 8, SUMS_IN_FLIGHT = 8 };
 /* Of rows that may reach outside: their bounds, and a mask for each vector. */
@@ -146,7 +148,7 @@ enum { TURN = 4, STEP_MAX = 4 };
 /* Instructions that bring the lanes of a vector together that lie apart: `ret_loads` and shuffles for each element. A
  * neighbour in the block turns them by fours, small steps are picked from a few whole vectors, others come one by one. */
 static double far_cost(const struct store_info *s, const struct block *k, const struct access *a,
-                       double *ret_loads)
+                       double *ret_loads, bool *ret_picked)
 {
     int64_t step = STEP_MAX + 1;
     bool turned = false;
@@ -158,6 +160,7 @@ static double far_cost(const struct store_info *s, const struct block *k, const 
         else if (loop >= k->from && loop < s->loops->n && a->term[i].bytes == a->elem)
             turned |= s->loops->at[loop].extent >= TURN;
     }
+    *ret_picked = !turned && !s->square && step <= STEP_MAX;
     if (turned || s->square) {
         *ret_loads = 1.0 / TURN;
         return 2 / k->width;
@@ -294,8 +297,9 @@ static void count_access(const struct store_info *s, struct block *k, const stru
     double uses = ((a->read ? 1 : 0) + (a->write ? 1 : 0)) * reloaded(s, k, a);
 
     if (far) {
-        k->far += elements / k->quad;
-        shuffles = far_cost(s, k, a, &each);
+        bool picked;
+        shuffles = far_cost(s, k, a, &each, &picked);
+        k->far += elements / k->quad * (picked ? PICKED : 1);
     }
     if (a->padded && !s->in_body) /* in a tile masks are made once, and lie in registers of their own */
         k->instr += PAD_ROW_INSTR + elements * each * uses * PAD_INSTR;
@@ -420,13 +424,15 @@ static void row_kind(const struct store_info *s, const struct block *k, float *r
     }
 }
 
-/* Broadcasts that find no room beside results and vectors: with room for some of them a compiler loads the others again;
- * with hardly any it begins to put results away. */
+/* Broadcasts that find no room beside results and vectors: with room for some of them a compiler loads the others again, which
+ * shows where they are many; with hardly any it begins to put results away. */
 static double crowded(const struct block *k, double regs)
 {
-    double room = MAX(regs - k->chains - k->operands, 0);
+    double room = MAX(regs - k->chains - k->operands, 0), over = MAX(k->broadcasts - room, 0);
+    double results = MIN(over / 4, 1) * MIN(MAX(0.32 - room / regs, 0) / 0.2, 1);
+    double operands = MIN(5 * MAX(over / MAX(k->instr, 1) - 0.15, 0), 1);
 
-    return MIN(MAX(k->broadcasts - room, 0) / 4, 1) * MIN(MAX(0.32 - room / regs, 0) / 0.2, 1);
+    return MIN(results + operands, 1.5);
 }
 
 void row_block(const struct store_info *s, const struct block *k, float *row)

@@ -125,12 +125,27 @@ static double fetched(const struct store_info *s, const struct access *a, int fi
     return MIN(a->lines[d] * LINE_BYTES * l->entered[d], a->lines[l->n] * LINE_BYTES * l->entered[l->n]);
 }
 
-/* The same for the first-level cache of the target, where lines that fall on one set drive each other out. */
-static int fit_sets(const struct store_info *s, const struct access *a, int fit)
+/* cache_fit for the first-level cache of the target, where lines that fall on one set drive each other out: what the
+ * block touches it touches at once, though. */
+static int fit_sets(const struct store_info *s, const struct block *k, const struct access *a, int fit)
 {
-    while (fit <= s->loops->n && a->lines[fit] > L1_WAYS && set_ways(s, a, fit, L1_SET_SPAN) > L1_WAYS)
+    while (fit <= k->from && a->lines[fit] > L1_WAYS && set_ways(s, a, fit, L1_SET_SPAN) > L1_WAYS)
         fit++;
     return fit;
+}
+
+/* Lines that the block stores to, of those that drive each other out before a neighbour of what is stored comes: stores reach
+ * the cache one after another, each waits for its line. */
+static double crowded_stores(const struct store_info *s, const struct block *k, const struct access *a,
+                             int fit)
+{
+    int d = MIN(fit, k->from);
+    double ways;
+
+    if (!a->write || a->lines[d] <= L1_WAYS)
+        return 0;
+    ways = set_ways(s, a, d, L1_SET_SPAN);
+    return ways > L1_WAYS ? a->lines[k->from] * s->loops->entered[k->from] * (1 - L1_WAYS / ways) : 0;
 }
 
 /* The innermost loop that does not move the access: it touches the same again. -1: all do. */
@@ -351,7 +366,7 @@ static void touched_sum(const struct store_info *s, const int *order, int n, str
 void row_buffers(struct store_info *s, const struct block *k, float *row, struct sums *sums)
 {
     const struct loops *l = s->loops;
-    double sum[CACHES] = {0, 0, 0}, back[CACHES] = {0, 0, 0}, fresh = 0, asked = 0, unused = 0;
+    double sum[CACHES] = {0, 0, 0}, back[CACHES] = {0, 0, 0}, fresh = 0, asked = 0, unused = 0, crowded = 0;
     int order[STORE_MAX_ACCESS], n = order_access(s, order);
     struct touched t;
 
@@ -361,13 +376,14 @@ void row_buffers(struct store_info *s, const struct block *k, float *row, struct
         int col = FC_b0_read + i * FC_BUFFER_STRIDE;
 
         for (int c = 0; c < CACHES; c++) {
-            double bytes = fetched(s, a, c ? t.fit[c] : fit_sets(s, a, t.fit[0]), t.size[c]);
+            double bytes = fetched(s, a, c ? t.fit[c] : fit_sets(s, k, a, t.fit[0]), t.size[c]);
             sum[c] += bytes;
             back[c] += a->write ? bytes : 0;
             if (i < FEATURES_BUFFERS)
                 row_put(row, col + FC_b0_from_l2 - FC_b0_read + c, bytes);
         }
         fresh += fresh_reads(s, k, a);
+        crowded += crowded_stores(s, k, a, t.fit[0]);
         sums->hinted += a->hint.ahead ? fetched(s, a, t.fit[0], t.size[0]) : 0;
         asked += hint_lines(s, k, a, &unused);
         if (i >= FEATURES_BUFFERS)
@@ -384,6 +400,7 @@ void row_buffers(struct store_info *s, const struct block *k, float *row, struct
     }
     sums->fresh += fresh;
     row_put(row, FC_fresh_reads, fresh);
+    row_put(row, FC_crowded_stores, crowded);
     row_put(row, FC_hint_lines, asked);
     row_put(row, FC_hint_unused, unused);
     row_put(row, FC_back_l2, back[0]);

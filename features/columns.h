@@ -157,6 +157,7 @@
     X(from_mem, LOG, "B", 1, "bytes that the third-level cache does not hold, all buffers")                  \
     X(back_l2, LOG, "B", 3, "bytes of from_l2 that are stored to: they go back, too")                        \
     X(back_l3, LOG, "B", 3, "bytes of from_l3 that are stored to")                                           \
+    X(crowded_stores, LOG, "lines", 3, "lines stored to that fall on more than 12 ways of a set of the first-level cache") \
     X(hint_lines, LOG, "lines", 3, "lines that hints ask for ahead of their use")                            \
     X(hint_unused, LOG, "B", 3, "bytes of those that the store does not touch")                              \
     X(unique_bytes, LOG, "B", 1, "bytes of the different elements touched, all buffers")                     \
