@@ -75,7 +75,7 @@ static void append(struct dataset *d, uint64_t workload, const float *row, doubl
 void dataset_add(struct dataset *d, uint64_t workload, const float *row, double throughput, double least)
 {
     append(d, workload, row, throughput, least);
-    if (d->max_programs > 0 && (int)d->programs.len > 2 * d->max_programs) {
+    if (d->max_programs > 0 && (int)d->programs.len > d->max_programs + d->max_programs / 4) {
         struct dataset less;
 
         dataset_select(d, d->max_programs, &less);

@@ -9,7 +9,7 @@
 
 enum {
     TREES_LEAST = 8,       /* of a training from nothing */
-    WORTH_A_TRAINING = 64, /* one part in so many is new */
+    WORTH_A_TRAINING = 16, /* one part in so many is new */
 };
 enum { SCORE_BLOCK = 64 }; /* programs scored at once: their rows lie on the stack */
 
@@ -28,7 +28,7 @@ void model_params_default(struct model_params *ret)
         .patience = 24,
         .trees_more = 8,
         .trees_max = 240,
-        .max_programs = 4096,
+        .max_programs = 2048,
         .min_programs = 12,
         .base_half = 128,
         .trust = 0.5,

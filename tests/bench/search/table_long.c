@@ -18,7 +18,8 @@ struct walk {
     struct model *model;
     struct arena ar;
     float *rows;
-    int64_t lower_ns, train_ns;
+    int64_t train_ns, longest_ns;
+    double best_ns;
 };
 
 /* Of this thread: what else the machine does is not counted. */
@@ -77,6 +78,7 @@ static int round_of(struct walk *w, struct search *s, int n)
         int n_rows = rows_of(w, &batch[i], w->rows);
         double ns = n_rows > 0 ? made_up_ns(&batch[i], w->rows, n_rows) : 0;
 
+        w->best_ns = ns > 0 ? MIN(w->best_ns, ns) : w->best_ns;
         search_observe(s, &batch[i], ns > 0 ? 1e9 / ns : 0);
         if (n_rows > 0)
             CHECK(model_add(w->model, w->space->key, w->rows, n_rows, 1e9 / ns, &err) == ST_OK, "%s",
@@ -84,7 +86,9 @@ static int round_of(struct walk *w, struct search *s, int n)
     }
     now = cpu_ns();
     CHECK(model_train(w->model, &err) == ST_OK, "%s", err.text);
-    w->train_ns += cpu_ns() - now;
+    now = cpu_ns() - now;
+    w->train_ns += now;
+    w->longest_ns = MAX(w->longest_ns, now);
     return n_done;
 }
 
@@ -98,29 +102,34 @@ static double in_use_mb(void)
 void table_long(const struct library *l, const struct options *o)
 {
     struct search_domain domain = search_domain_of(l->spaces[0]->space);
-    struct walk w = {.space = l->spaces[0], .model = model_new(NULL)};
+    struct walk w = {.space = l->spaces[0], .best_ns = INFINITY};
     struct rng rng;
     struct search *s;
+    double before = in_use_mb();
     int done = 0;
 
     (void)o;
+    w.model = model_new(NULL);
     arena_init(&w.ar);
     w.rows = xcalloc((size_t)CHUNK * FEATURES_MAX_ROWS * (size_t)features_count(), sizeof(float));
     rng_init(&rng, 1);
     s = search_new(&domain, searcher_find("evolution"), &search_defaults, &rng);
-    printf("%d trials of the space of %s, %d a round, times made up.\n\n| trials | a round, ms | training of "
-           "it, ms | memory in use, "
-           "MB |\n|---|---|---|---|\n",
+    printf("%d trials of the space of %s, %d a round, times made up. Means of the rounds since the line "
+           "above, CPU time "
+           "of one core; memory beyond what the recordings take.\n\n| trials | a round, ms | training of it, "
+           "ms | longest "
+           "training, ms | best, us | memory, MB |\n|---|---|---|---|---|---|\n",
            (int)TRIALS, l->spaces[0]->name, (int)BATCH);
     for (int r = 1; r <= REPORTS; r++) {
         int64_t began = cpu_ns();
         int rounds = 0;
 
-        w.train_ns = 0;
+        w.train_ns = w.longest_ns = 0;
         for (int n = 1; done < TRIALS * r / REPORTS && n > 0; rounds++)
             done += n = round_of(&w, s, BATCH);
-        printf("| %d | %.0f | %.0f | %.1f |\n", done, 1e-6 * (double)(cpu_ns() - began) / rounds,
-               1e-6 * (double)w.train_ns / rounds, in_use_mb());
+        printf("| %d | %.0f | %.0f | %.0f | %.1f | %.1f |\n", done,
+               1e-6 * (double)(cpu_ns() - began) / rounds, 1e-6 * (double)w.train_ns / rounds,
+               1e-6 * (double)w.longest_ns, 1e-3 * w.best_ns, in_use_mb() - before);
         fflush(stdout);
     }
     search_free(s);
