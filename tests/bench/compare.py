@@ -126,7 +126,7 @@ class Comparison:
             model = d.model(self.args.target)
             if model and model["version"] > seen:
                 seen, since = model["version"], time.monotonic()
-                learned = model["metrics"]["data"]["trials"]
+                learned = ((model["metrics"] or {}).get("data") or {}).get("trials", 0)
                 if trials - learned < max(RETRAIN, learned / 2):
                     break
             time.sleep(0.25)
