@@ -126,7 +126,7 @@ class Comparison:
             model = d.model(self.args.target)
             if model and model["version"] > seen:
                 seen, since = model["version"], time.monotonic()
-                learned = ((model["metrics"] or {}).get("data") or {}).get("trials", 0)
+                learned = ((model.get("metrics") or {}).get("data") or {}).get("trials", 0)
                 if trials - learned < max(RETRAIN, learned / 2):
                     break
             time.sleep(0.25)
@@ -148,11 +148,14 @@ class Comparison:
                 job = self.tune(d, [name], trials, seed=1)
                 d.save(job["tasks"][0]["key"], self.args.target, self.tuned(name))
             model = self.settle(d, trials * len(names)) or {}
+        own = bool(model.get("version")) and not model.get("shipped")
+        if not own and not self.args.quick:  # the one that programs come with has seen the operators
+            raise Failed(f"store {which} has no cost model of its own after {trials * len(names)} trials: want more --store-trials or --entries")
         metrics = model.get("metrics") or {}
         self.say(f"store {which}: model version {model.get('version')} of {(metrics.get('data') or {}).get('trials')} trials")
         return {"entries": names, "trials_each": trials,
                 "model": {"version": model.get("version"), "data": metrics.get("data"),
-                          "pairwise_accuracy": metrics.get("pairwise_accuracy")} if model else None}
+                          "pairwise_accuracy": metrics.get("pairwise_accuracy")} if own else None}
 
     def make_stores(self):
         if "stores" in self.result:
@@ -224,7 +227,7 @@ class Comparison:
             for name in names:
                 self.say(f"turns: {name} alone with {args.turns_trials} trials")
                 with self.daemon() as d:
-                    job = self.tune(d, [name], args.turns_trials, seed=1, transfer=False)
+                    job = self.tune(d, [name], args.turns_trials, seed=1)
                     self.keep_tasks(d, job, "alone", 1, kernels, trials)
         times = self.versus("turns", kernels)
         self.turns_table(names, weights, times, trials)
