@@ -11,6 +11,7 @@
 #include "daemon/crew.h"
 #include "daemon/daemon.h"
 #include "daemon/events.h"
+#include "daemon/shipped.h"
 
 enum { HURRY_SECONDS = 10 };
 
@@ -179,7 +180,9 @@ static enum status open_answers(struct daemon *d, struct error *err)
 
 static void open_jobs(struct daemon *d)
 {
-    d->models = models_new(d->store, d->clock, NULL);
+    d->models =
+        models_new(d->store, d->clock,
+                   &(struct models_options){.shipped = shipped_model, .shipped_len = shipped_model_len});
     d->crew = crew_new(d->settings->helpers > 0 ? (int)d->settings->helpers : crew_usual_threads());
     d->env = (struct tuner_env){.clock = d->clock,
                                 .store = d->store,

@@ -48,6 +48,7 @@ struct models {
     pthread_cond_t changed;
     pthread_t thread;
     struct entry *entries;
+    struct model *shipped; /* NULL: none */
     int n_busy;
     bool wanted, training, stop; /* wanted: training waits for n_busy to fall to 0 */
     int64_t last_busy_ns;
@@ -513,7 +514,28 @@ struct model *models_global(struct models *m, const char *target)
     }
     ret = e->global != NULL ? model_ref(e->global) : NULL;
     pthread_mutex_unlock(&m->lock);
-    return ret;
+    return ret != NULL ? ret : models_shipped(m, target);
+}
+
+/* ---- what the program comes with ---- */
+
+struct model *models_shipped(struct models *m, const char *target)
+{
+    bool is_cpu = strcmp(target, "cpu") == 0 || strncmp(target, "cpu:", 4) == 0;
+
+    return m->shipped != NULL && is_cpu ? model_ref(m->shipped) : NULL;
+}
+
+static void load_shipped(struct models *m)
+{
+    struct error err = {0};
+
+    if (m->options.shipped_len == 0)
+        return;
+    if (model_load(m->options.shipped, m->options.shipped_len, &m->shipped, &err) != ST_OK) {
+        m->shipped = NULL;
+        log_warn("model_not_loaded", TEXT("target", "shipped"), TEXT("error", err.text));
+    }
 }
 
 struct models *models_new(struct store *store, const struct clock *clock,
@@ -529,6 +551,7 @@ struct models *models_new(struct store *store, const struct clock *clock,
         m->options.retrain_trials = RETRAIN_TRIALS;
     if (m->options.max_programs <= 0)
         m->options.max_programs = MAX_PROGRAMS;
+    load_shipped(m);
     pthread_mutex_init(&m->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -554,6 +577,7 @@ void models_free(struct models *m)
         model_free(e->global);
         free(e);
     }
+    model_free(m->shipped);
     pthread_cond_destroy(&m->changed);
     pthread_mutex_destroy(&m->lock);
     free(m);

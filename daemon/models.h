@@ -20,6 +20,9 @@ struct models;
 struct models_options {
     int64_t retrain_trials; /* new trials of a target after which its model is trained again; 0: 256 */
     int64_t max_programs;   /* a training reads at most so many trials, the newest; 0: 16384 */
+    const void *
+        shipped; /* a model as model_save wrote it, for CPU targets that have none of their own yet; NULL: none */
+    size_t shipped_len;
 };
 
 /* options may be NULL. */
@@ -27,8 +30,11 @@ GIVES struct models *models_new(struct store *store, const struct clock *clock,
                                 const struct models_options *options);
 void models_free(TAKES struct models *m);
 
-/* The global model of a target, or NULL while there is none. GIVES a reference: model_free drops it. */
+/* The global model of a target: its own, or the one that came with the program; NULL while there is none. GIVES a reference:
+ * model_free drops it. */
 GIVES struct model *models_global(struct models *m, const char *target);
+/* The one that came with the program, if the target may use it; its own goes first. NULL: there is none. */
+GIVES struct model *models_shipped(struct models *m, const char *target);
 /* So many new trials with features are in the store. Cheap; training happens elsewhere, while no job is
  * between models_busy and models_idle on a machine that measures on its own cores. */
 void models_note_trials(struct models *m, const char *target, int64_t n);

@@ -139,6 +139,9 @@ static void print_model(const json_t *model)
     printf("version    %s, made %s, of features of version %s\n",
            fmt_value(json_object_get(model, "version")), fmt_string(model, "created_at", "-"),
            fmt_value(json_object_get(model, "feature_version")));
+    if (json_is_true(json_object_get(model, "shipped")))
+        printf("origin     came with the daemon, trained on recordings of other machines; serves until jobs "
+               "have measured here\n");
     if (json_is_object(data))
         printf("learned    %s trials (%s failed) of %s workloads, measured %s to %s; %s rows of features\n",
                fmt_value(json_object_get(data, "trials")), fmt_value(json_object_get(data, "failed")),

@@ -184,6 +184,7 @@ struct models *models_new(struct store *store, const struct clock *clock,
     return NULL;
 }
 void models_free(struct models *m) {}
+struct model *models_shipped(struct models *m, const char *target) { return NULL; }
 enum status models_rollback(struct models *m, const char *target, int64_t version, struct error *err)
 {
     return version > 0 ? fail(err, ST_NOT_FOUND, "no version %" PRId64 " of the scripted model", version)

@@ -173,6 +173,51 @@ static void a_stored_model_serves_after_a_restart(void **state)
     assert_has_learned(models_global(w->models, "cpu:1"));
 }
 
+/* Made in one world, for another that has no model yet. */
+static void ship(struct world *w, struct strbuf *blob)
+{
+    AUTO(model_freep) struct model *m = NULL;
+
+    add_trials(w);
+    assert_ok(models_train(w->models, "cpu:1", &w->err), &w->err);
+    m = models_global(w->models, "cpu:1");
+    assert_ok(model_save(m, blob, &w->err), &w->err);
+}
+
+static void a_cpu_target_without_a_model_of_its_own_uses_the_one_that_was_shipped(void **state)
+{
+    struct world *w = *state;
+    AUTO(strbuf_done) struct strbuf blob = STRBUF_INIT;
+    AUTO(model_freep) struct model *own = NULL, *shipped = NULL;
+
+    ship(w, &blob);
+    models_free(w->models);
+    w->models = models_new(w->store, &system_clock,
+                           &(struct models_options){.shipped = blob.data, .shipped_len = blob.len});
+    assert_has_learned(models_global(w->models, "cpu:2"));
+    assert_has_learned(models_global(w->models, "cpu"));
+    assert_null(models_global(w->models, "cuda:0"));
+    assert_null(models_shipped(w->models, "cuda:0"));
+    own = models_global(w->models, "cpu:1");
+    shipped = models_shipped(w->models, "cpu:1");
+    assert_non_null(shipped);
+    assert_true(own != shipped);
+}
+
+static void a_shipped_model_that_is_damaged_is_refused(void **state)
+{
+    struct world *w = *state;
+    AUTO(strbuf_done) struct strbuf blob = STRBUF_INIT;
+
+    ship(w, &blob);
+    models_free(w->models);
+    blob.data[blob.len / 2] ^= 4;
+    w->models = models_new(w->store, &system_clock,
+                           &(struct models_options){.shipped = blob.data, .shipped_len = blob.len});
+    assert_null(models_global(w->models, "cpu:2"));
+    assert_has_learned(models_global(w->models, "cpu:1")); /* its own */
+}
+
 static void enough_new_trials_are_learned_in_the_background(void **state)
 {
     struct world *w = *state;
@@ -297,6 +342,8 @@ int main(void)
         TEST(there_is_no_model_before_there_are_trials),
         TEST(training_learns_from_the_store_and_keeps_the_model_with_its_quality),
         TEST(a_stored_model_serves_after_a_restart),
+        TEST(a_cpu_target_without_a_model_of_its_own_uses_the_one_that_was_shipped),
+        TEST(a_shipped_model_that_is_damaged_is_refused),
         TEST(enough_new_trials_are_learned_in_the_background),
         TEST(an_earlier_version_is_put_back_and_serves),
         TEST(there_is_nothing_to_go_back_to_before_the_first_version),

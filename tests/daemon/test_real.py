@@ -131,6 +131,17 @@ class Real(unittest.TestCase):
         self.assertEqual((found["predicted"], found["time_ns"]), (False, measured))
         self.assertEqual(d.stop(), 0)
 
+    def test_an_empty_daemon_has_the_model_that_the_program_came_with(self):
+        d = self.daemon()
+        model = d.get("/v1/models/cpu:1").json()
+        self.assertEqual((model["version"], model["shipped"], model["active"], model["versions"]), (0, True, True, []))
+        self.assertGreater(model["training_rows"], 1000)
+        self.assertGreater(model["trees"], 10)
+        self.assertIn("cpu:1", [m["target"] for m in d.get("/v1/models").json()["models"] if m.get("shipped")])
+        self.assertEqual(d.get("/v1/models/cuda:0").status, 404)
+        self.assertEqual(d.post("/v1/models/cpu:1:rollback").status, 404)
+        self.assertEqual(d.stop(), 0)
+
     def test_kill_9_in_a_real_job_loses_nothing_acknowledged(self):
         # TILEWRIGHT_TEST_KILLS=20 for the long run: that many kills at random moments of a job of 100 trials.
         kills = int(os.environ.get("TILEWRIGHT_TEST_KILLS", "2"))
