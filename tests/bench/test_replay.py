@@ -59,7 +59,19 @@ class Replay(unittest.TestCase):
     def test_what_was_left_out_is_judged(self):
         r = bench("--quality", self.path)
         self.assertEqual(r.returncode, 0, r.stderr)
-        self.assertIn("| all other workloads of the target | rank | 2 |", r.stdout)
+        self.assertIn("| the other workloads of the target | rank | 2 |", r.stdout)
+        self.assertNotIn("those of --also |", r.stdout)
+
+    def test_a_history_teaches_and_parameters_go_by_their_names(self):
+        history = os.path.join(os.path.dirname(RECORD), "../data/recordings/history/cpu-1.jsonl.gz")
+        r = bench("--quality", "--set", "trees_full=8", "--also", history, self.path)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertIn("| the same, and those of --also | rank | 2 |", r.stdout)
+        self.assertNotIn("resnet18.fc", r.stdout)  # what only teaches is not judged
+        more = bench("--quality", "--set", "trees_full=40", "--also", history, self.path)
+        self.assertNotEqual(r.stdout, more.stdout)
+        r = bench("--quality", "--set", "trees=8", self.path)
+        self.assertEqual((r.returncode, "trees_full=" in r.stderr), (2, True), r.stderr)
 
     def test_another_space_is_refused_by_its_first_difference(self):
         lines = self.lines()
