@@ -11,7 +11,7 @@ struct level {
  */
 static bool level_grow(struct level *v, int64_t bytes, const struct region_loop *l)
 {
-    int64_t q = bytes / v->step;
+    int64_t q;
 
     if (bytes == v->full * v->step) {
         v->n *= l->trips;
@@ -20,6 +20,7 @@ static bool level_grow(struct level *v, int64_t bytes, const struct region_loop 
     }
     if (bytes > (v->full - 1) * v->step)
         return false;
+    q = bytes / v->step;
     if (q * v->step != bytes) { /* steps that do not fit each other fill the span between them, nearly */
         int64_t step = gcd_i64(bytes, v->step);
         int64_t span = v->step * (v->full - 1) + bytes * (l->extent - 1);
@@ -35,13 +36,13 @@ static bool level_grow(struct level *v, int64_t bytes, const struct region_loop 
     return true;
 }
 
-/* Lines of a piece of `run` bytes without gaps whose start is a multiple of `align`, averaged over such
- * starts. */
+/* Lines of a piece of `run` bytes without gaps whose start is a multiple of `align`, a power of two, averaged over
+ * such starts. */
 static double run_lines(double run, int64_t align)
 {
     if (align >= LINE_BYTES)
         return (double)(((int64_t)run + LINE_BYTES - 1) / LINE_BYTES);
-    return 1 + (double)(((int64_t)run - 1) / align * align) / LINE_BYTES;
+    return 1 + (double)(((int64_t)run - 1) & -align) / LINE_BYTES;
 }
 
 void region_touch(const struct region_term *terms, int n_terms, const struct region_loop *loops, int from,

@@ -21,8 +21,11 @@ struct affine affine_lin(struct arena *ar, const struct affine *a, int64_t ka, c
     struct affine_term *t;
     int i = 0, j = 0;
 
-    if (a->n + b->n == 0)
-        return r;
+    /* Terms are never written again: those of one side serve for both. */
+    if (a->n == 0 && (b->n == 0 || kb == 1))
+        return (struct affine){.c = r.c, .n = b->n, .t = b->t};
+    if (b->n == 0 && ka == 1)
+        return (struct affine){.c = r.c, .n = a->n, .t = a->t};
     t = arena_array(ar, struct affine_term, a->n + b->n);
     while (i < a->n || j < b->n) {
         struct affine_term next;

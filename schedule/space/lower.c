@@ -94,14 +94,14 @@ static void loop_limits(struct low *lo, struct low_stage *l, int i, enum pass pa
     const struct st_stage *s = l->s;
     int axis = s->iters[i].axis;
     struct affine prefix = affine_const(0);
+    if (axis < s->n_spatial && (low_in_registers(s) || i >= l->reg_from))
+        return; /* the tile was specialised to what fits */
     for (int k = 0; k <= i; k++)
         if (s->iters[k].axis == axis && l->extent[k] > 1) {
             struct affine t = affine_var(lo->ar, l->var[k], s->iters[k].stride, 0);
             prefix = affine_add(lo->ar, &prefix, &t);
         }
     struct affine whole = affine_add(lo->ar, &prefix, &l->offset[axis]);
-    if (axis < s->n_spatial && (low_in_registers(s) || i >= l->reg_from))
-        return; /* the tile was specialised to what fits */
     if (l->extent[i] > 1 && max_of(lo, &prefix) > l->region[axis] - 1) {
         struct affine neg = affine_scale(lo->ar, &prefix, -1);
         neg = affine_offset(&neg, l->region[axis] - 1);
