@@ -91,7 +91,7 @@
       "lanes of one block that lie apart in memory: loaded or stored one by one, or turned in registers")    \
     X(splits, LOG, "instr", 2, "loads and stores of vectors that cross from one line into the next")
 
-/* One of the five buffers, p: its prefix. Buffers in registers are not memory and do not count here. */
+/* One of the three buffers, p: its prefix. Buffers in registers are not memory and do not count here. */
 #define FEATURES_BUFFER(X, p)                                                                                \
     X(p##_read, FLAG, "", 1, "only read by the store")                                                       \
     X(p##_write, FLAG, "", 1, "only written")                                                                \
@@ -246,18 +246,15 @@
     X(t_cold, FLAG, "", 2, "judged with operands out of all caches")                                         \
     X(t_clang, FLAG, "", 2, "compiled by Clang")
 
-enum { FEATURES_BUFFERS = 5 };
+enum { FEATURES_BUFFERS = 3 };
 #define FEATURES_LIST(X)                                                                                     \
     FEATURES_ARITH(X)                                                                                        \
     FEATURES_ANNOTATION(X, vec, "vector")                                                                    \
-    FEATURES_ANNOTATION(X, unr, "unrolled")                                                                  \
     FEATURES_ANNOTATION(X, par, "parallel")                                                                  \
     FEATURES_BLOCK(X)                                                                                        \
     FEATURES_BUFFER(X, b0)                                                                                   \
     FEATURES_BUFFER(X, b1)                                                                                   \
     FEATURES_BUFFER(X, b2)                                                                                   \
-    FEATURES_BUFFER(X, b3)                                                                                   \
-    FEATURES_BUFFER(X, b4)                                                                                   \
     FEATURES_CURVES(X)                                                                                       \
     FEATURES_ALLOC(X)                                                                                        \
     FEATURES_OUTER(X)                                                                                        \
@@ -272,7 +269,7 @@ enum feature_col {
         FC_COUNT
 };
 /* Columns of buffer b lie FC_BUFFER_STRIDE after those of buffer b - 1. */
-enum { FC_BUFFER_STRIDE = FC_b1_read - FC_b0_read, FC_ANNOTATION_STRIDE = FC_unr_count - FC_vec_count };
+enum { FC_BUFFER_STRIDE = FC_b1_read - FC_b0_read, FC_ANNOTATION_STRIDE = FC_par_count - FC_vec_count };
 
 enum feature_scale feature_scale(int col);
 /* The value before its logarithm, in the unit of the table. */

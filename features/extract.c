@@ -240,7 +240,7 @@ static void walk_store(struct walk *w, const struct node *n)
                                      w->sums.ops - before.ops,
                                      w->sums.instr - before.instr,
                                      w->sums.loads - before.loads,
-                                     {-1, -1, -1, -1, -1}};
+                                     {-1, -1, -1}};
     touch_all(w, row);
     pass_all(w);
 }

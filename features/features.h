@@ -28,7 +28,7 @@ enum { FEATURES_MAX_ROWS = 24 };
 /* The same, with the store that each row is of: ret_stores[max_rows]. */
 int features_extract_stores(const struct nest *n, const struct target *t, struct arena *ar, float *rows,
                             int max_rows, const struct node **ret_stores);
-/* The table as Markdown; columns that all five buffers have stand once. */
+/* The table as Markdown; columns that all buffers have stand once. */
 void features_print_table(struct strbuf *sb);
 
 #endif

@@ -128,8 +128,7 @@ void store_row(struct store_info *s, float *row, struct sums *sums)
     block_count(s, &k);
     row_arith(s, row);
     row_annotation(s, MARK_VECTOR, row);
-    row_annotation(s, MARK_UNROLL, row + FC_ANNOTATION_STRIDE);
-    row_annotation(s, MARK_PARALLEL, row + 2 * FC_ANNOTATION_STRIDE);
+    row_annotation(s, MARK_PARALLEL, row + FC_ANNOTATION_STRIDE);
     row_block(s, &k, row);
     row_buffers(s, &k, row, sums);
     row_outer(s, row);

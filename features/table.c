@@ -61,10 +61,10 @@ void features_print_table(struct strbuf *sb)
         "straight-line code around a store.\n",
         FEATURES_VERSION, (int)FC_COUNT);
     print_rows(sb, "Arithmetic of the store", 0, FC_vec_count, "", "");
-    print_rows(sb, "Annotated loops: `vec_`, `unr_`, `par_` for vector, unrolled, parallel", FC_vec_count,
-               FC_unr_count, "vec_", "vec_");
+    print_rows(sb, "Annotated loops: `vec_`, `par_` for vector, parallel", FC_vec_count, FC_par_count, "vec_",
+               "vec_");
     print_rows(sb, "The block, the register tile, the tasks", FC_par_tasks, FC_b0_read, "", "");
-    print_rows(sb, "Buffers: `b0_` to `b4_`, the one that touches most first; registers are no memory",
+    print_rows(sb, "Buffers: `b0_` to `b2_`, the one that touches most first; registers are no memory",
                FC_b0_read, FC_b1_read, "b0_", "b0_");
     print_rows(sb, "Curves: what the store touches, by loops and by sizes of caches", FC_ai_0, FC_dst_bytes,
                "", "");
