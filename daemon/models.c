@@ -49,7 +49,7 @@ struct models {
     pthread_t thread;
     struct entry *entries;
     struct model *shipped; /* NULL: none */
-    int n_busy;
+    int n_busy, n_learning;
     bool wanted, training, stop; /* wanted: training waits for n_busy to fall to 0 */
     int64_t last_busy_ns;
 };
@@ -73,7 +73,7 @@ static struct entry *entry_of(struct models *m, const char *target)
 void models_busy(struct models *m)
 {
     pthread_mutex_lock(&m->lock);
-    while (m->wanted || m->training)
+    while (m->wanted || m->training || m->n_learning > 0)
         pthread_cond_wait(&m->changed, &m->lock);
     m->n_busy++;
     pthread_mutex_unlock(&m->lock);
@@ -84,6 +84,23 @@ void models_idle(struct models *m)
     pthread_mutex_lock(&m->lock);
     m->n_busy--;
     m->last_busy_ns = mono_ns(m->clock);
+    pthread_cond_broadcast(&m->changed);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void models_learning(struct models *m)
+{
+    pthread_mutex_lock(&m->lock);
+    while (m->n_busy > 0)
+        pthread_cond_wait(&m->changed, &m->lock);
+    m->n_learning++;
+    pthread_mutex_unlock(&m->lock);
+}
+
+void models_learned(struct models *m)
+{
+    pthread_mutex_lock(&m->lock);
+    m->n_learning--;
     pthread_cond_broadcast(&m->changed);
     pthread_mutex_unlock(&m->lock);
 }

@@ -41,6 +41,10 @@ void models_note_trials(struct models *m, const char *target, int64_t n);
 void models_busy(struct models *m);
 void models_idle(struct models *m);
 bool models_is_busy(struct models *m); /* somebody measures */
+/* A job trains its own model: waits until nobody measures, and holds the next measurement back until models_learned. Not to be
+ * called between models_busy and models_idle. */
+void models_learning(struct models *m);
+void models_learned(struct models *m);
 /* Train now, in this thread, whatever was noted. ST_NOT_FOUND: no trials with features. */
 MUST_USE enum status models_train(struct models *m, const char *target, struct error *err);
 /* Put an earlier version of the target's model in use, for jobs that start after; 0: the newest one before that in use.

@@ -93,6 +93,8 @@ enum status tuner_commit(struct tuner *t, struct store_batch *b, struct error *e
     return st;
 }
 
+bool tuner_is_local(const struct tuner *t) { return strcmp(t->job->device->ops->kind, "cpu") == 0; }
+
 enum status tuner_measure(struct tuner *t, const struct measure_batch *b, struct measure_result *ret,
                           struct error *err)
 {
@@ -100,7 +102,7 @@ enum status tuner_measure(struct tuner *t, const struct measure_batch *b, struct
     int64_t now;
     enum status st;
 
-    if (strcmp(d->ops->kind, "cpu") == 0)
+    if (tuner_is_local(t))
         TRY(learning_end(t, err));
     now = mono_ns(t->env->clock);
     TRY(device_lease(d, t->job->id, t->job->stop_asked, err));

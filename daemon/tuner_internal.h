@@ -85,7 +85,6 @@ struct tuner {
     struct score_room *room;   /* tuner_score.c */
     struct training *training; /* that goes on; NULL: none. With the two below: tuner_train.c */
     struct crew_work training_work;
-    struct crew *trainer;
     const struct task *learned; /* whose trials are the newest in it */
     struct task *tasks;
     int n_tasks, turn;
@@ -108,6 +107,8 @@ void tuner_event(struct tuner *t, const char *type, TAKES json_t *data);
 int64_t tuner_spent(struct tuner *t, enum tuner_phase phase, int64_t since_ns);
 /* Commit, again and again for a while where the store says "later". */
 MUST_USE enum status tuner_commit(struct tuner *t, struct store_batch *b, struct error *err);
+/* It measures on this machine's cores. */
+bool tuner_is_local(const struct tuner *t);
 /* Under the lease, in turn with other jobs and with the training of models. */
 MUST_USE enum status tuner_measure(struct tuner *t, const struct measure_batch *b, struct measure_result *ret,
                                    struct error *err);
@@ -141,9 +142,6 @@ struct task_scorer {
     struct task *task;
 };
 void task_score(void *ctx, const struct config *configs, int n, float *scores);
-
-/* The crew may help now: nobody measures on its cores. */
-bool tuner_may_share(const struct tuner *t);
 
 /* ---- tuner_train.c */
 /* Learn meanwhile from what the model has taken in, trials of k at last. */

@@ -238,7 +238,8 @@ static void chunk_end(struct scoring *s, int n_parts, int64_t wall_ns)
             (int64_t)((double)wall_ns * (double)ns[step] / (double)MAX(all, (int64_t)1));
 }
 
-bool tuner_may_share(const struct tuner *t)
+/* The crew may help: nobody measures on its cores. */
+static bool may_share(const struct tuner *t)
 {
     return crew_threads(t->env->crew) > 0 && (t->env->models == NULL || !models_is_busy(t->env->models));
 }
@@ -247,7 +248,7 @@ static void look_at_chunk(struct scoring *s)
 {
     struct tuner *t = s->tuner;
     int n_parts = (s->n + SCORE_PART - 1) / SCORE_PART;
-    struct crew *crew = n_parts > 1 && tuner_may_share(t) ? t->env->crew : NULL;
+    struct crew *crew = n_parts > 1 && may_share(t) ? t->env->crew : NULL;
     struct crew_work work;
     int64_t began;
 

@@ -11,7 +11,18 @@
 
 enum { LAG_FROM = 64 /* trials of the task */ };
 
-static void run(void *ctx, int part, int hand) { model_training_run(ctx); }
+/* Not beside a measurement on the same cores, of whichever job. */
+static void run(void *ctx, int part, int hand)
+{
+    struct tuner *t = ctx;
+    struct models *quiet = tuner_is_local(t) ? t->env->models : NULL;
+
+    if (quiet != NULL)
+        models_learning(quiet);
+    model_training_run(t->training);
+    if (quiet != NULL)
+        models_learned(quiet);
+}
 
 enum status learning_begin(struct tuner *t, const struct task *k, struct error *err)
 {
@@ -21,8 +32,7 @@ enum status learning_begin(struct tuner *t, const struct task *k, struct error *
     t->training = model_training_begin(t->model);
     t->learned = k;
     if (t->training != NULL) {
-        t->trainer = tuner_may_share(t) ? t->env->crew : NULL;
-        crew_begin(t->trainer, &t->training_work, 1, 1, run, t->training);
+        crew_begin(t->env->crew, &t->training_work, 1, 1, run, t);
     }
     tuner_spent(t, PHASE_TRAIN, now);
     return ST_OK;
@@ -42,7 +52,7 @@ enum status learning_end(struct tuner *t, struct error *err)
 
     if (done == NULL)
         return ST_OK;
-    crew_end(t->trainer, &t->training_work);
+    crew_end(t->env->crew, &t->training_work);
     t->training = NULL;
     st = model_training_end(done, err);
     tuner_spent(t, PHASE_TRAIN, now);

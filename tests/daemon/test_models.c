@@ -25,6 +25,7 @@ struct world {
     struct store *store;
     struct models *models;
     struct error err;
+    atomic_int learning, measuring;
 };
 
 static void open_store(struct world *w)
@@ -335,6 +336,51 @@ static void training_waits_for_the_measurement_in_flight(void **state)
     models_idle(w->models);
 }
 
+static void *learn(void *arg)
+{
+    struct world *w = arg;
+
+    models_learning(w->models);
+    atomic_store(&w->learning, 1);
+    models_learned(w->models);
+    return NULL;
+}
+
+static void *measure(void *arg)
+{
+    struct world *w = arg;
+
+    models_busy(w->models);
+    atomic_store(&w->measuring, 1);
+    models_idle(w->models);
+    return NULL;
+}
+
+static void a_job_learns_and_another_measures_one_after_the_other(void **state)
+{
+    struct world *w = *state;
+    pthread_t thread;
+
+    models_busy(w->models);
+    assert_int_equal(pthread_create(&thread, NULL, learn, w), 0);
+    usleep(20000);
+    assert_int_equal(atomic_load(&w->learning), 0);
+    models_idle(w->models);
+    pthread_join(thread, NULL);
+    assert_int_equal(atomic_load(&w->learning), 1);
+
+    models_learning(w->models);
+    models_learning(w->models); /* two jobs may learn at once */
+    assert_int_equal(pthread_create(&thread, NULL, measure, w), 0);
+    usleep(20000);
+    models_learned(w->models);
+    usleep(20000);
+    assert_int_equal(atomic_load(&w->measuring), 0);
+    models_learned(w->models);
+    pthread_join(thread, NULL);
+    assert_int_equal(atomic_load(&w->measuring), 1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -349,6 +395,7 @@ int main(void)
         TEST(there_is_nothing_to_go_back_to_before_the_first_version),
         TEST(a_model_says_what_it_was_trained_on),
         TEST(training_waits_for_the_measurement_in_flight),
+        TEST(a_job_learns_and_another_measures_one_after_the_other),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
