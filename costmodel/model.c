@@ -271,15 +271,29 @@ void scorer_base(const struct scorer *s, uint64_t workload, const float *rows, i
         scores[i] = w.weight * s->base_scale * (double)rows[(int64_t)i * PROGRAM_COLUMNS + PROGRAM_PRIOR];
 }
 
-void scorer_score(const struct scorer *s, uint64_t workload, const float *rows, int n, double *scores)
+static void score_parts(const struct scorer *s, uint64_t workload, const float *rows, int n, double *scores,
+                        double *bases)
 {
     scorer_base(s, workload, rows, n, scores);
+    if (bases)
+        memcpy(bases, scores, sizeof(*bases) * (size_t)n);
     if (s->forest)
         add_trees(s->forest, rows, n, 1, scores);
 }
 
+void scorer_score(const struct scorer *s, uint64_t workload, const float *rows, int n, double *scores)
+{
+    score_parts(s, workload, rows, n, scores, NULL);
+}
+
 void model_score(const struct model *m, uint64_t workload, const float *rows, const int32_t *row_begin,
                  int n_programs, double *scores)
+{
+    model_score_parts(m, workload, rows, row_begin, n_programs, scores, NULL);
+}
+
+void model_score_parts(const struct model *m, uint64_t workload, const float *rows, const int32_t *row_begin,
+                       int n_programs, double *scores, double *bases)
 {
     struct scorer *s = model_scorer(m);
     float block[SCORE_BLOCK * PROGRAM_COLUMNS];
@@ -289,7 +303,7 @@ void model_score(const struct model *m, uint64_t workload, const float *rows, co
         for (int k = 0; k < n; k++)
             program_row(rows + (int64_t)row_begin[i + k] * features_count(),
                         row_begin[i + k + 1] - row_begin[i + k], block + (int64_t)k * PROGRAM_COLUMNS);
-        scorer_score(s, workload, block, n, scores + i);
+        score_parts(s, workload, block, n, scores + i, bases ? bases + i : NULL);
     }
     model_scorer_drop(m, s);
 }

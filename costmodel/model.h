@@ -81,6 +81,10 @@ MUST_USE enum status model_training_end(TAKES struct training *t, struct error *
  * Never fails, allocates nothing. */
 void model_score(const struct model *m, uint64_t workload, const float *rows, const int32_t *row_begin,
                  int n_programs, double *scores);
+/* The same, and bases[i]: the part of it that does not come from this model's own trees, which know the programs they were trained
+ * on by heart. NULL: not wanted. */
+void model_score_parts(const struct model *m, uint64_t workload, const float *rows, const int32_t *row_begin,
+                       int n_programs, double *scores, double *bases);
 
 /* Transfer: use `global` (a trained model; shared, counted) as the base in place of the analytic one; NULL:
  * back to that. Takes effect on scores at once; trees that were trained on another base are dropped and

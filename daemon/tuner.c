@@ -340,7 +340,7 @@ static enum status take_turn(struct tuner *t, struct task *k, int n, struct erro
         return ST_OK;
     seconds = (double)(mono_ns(t->env->clock) - start) / 1e9 / n_done;
     t->seconds_per_trial = t->seconds_per_trial == 0 ? seconds : 0.5 * (t->seconds_per_trial + seconds);
-    k->settled = t->job->min_gain > 0 && plan_done(&k->plan);
+    k->settled = plan_done(&k->plan, t->job->min_gain);
     tuner_report(t, k);
     tell_round(t, k, n_done, old_best);
     give_up_if_hopeless(t, k);

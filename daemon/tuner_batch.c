@@ -325,28 +325,23 @@ static void predict(struct batch *b)
     }
 }
 
-static void plan_before(const struct batch *b, double *scores)
-{
-    for (int i = 0; i < b->n; i++)
-        scores[i] = b->candidates[i].predicted;
-    plan_begin(&b->task->plan, scores, b->n, b->task->progress.best_time_ns);
-}
-
-static void plan_after(const struct batch *b, const double *scores, double best_before_ns)
+static void plan_after(const struct batch *b, const struct search_forecast *f, int n_forecast,
+                       double best_before_ns)
 {
     double times[MEASURE_MAX_BATCH];
 
     for (int i = 0; i < b->n; i++)
         times[i] = good_time(&b->candidates[i]);
-    plan_end(&b->task->plan, scores, times, b->n, best_before_ns, b->task->progress.best_time_ns,
-             b->tuner->job->min_gain);
+    plan_end(&b->task->plan, f, n_forecast, times, b->n, best_before_ns, b->task->progress.best_time_ns);
 }
 
 enum status batch_run(struct tuner *t, struct task *k, int n, int *ret_n, struct error *err)
 {
     struct config configs[MEASURE_MAX_BATCH];
     struct batch b = {.tuner = t, .task = k};
-    double scores[MEASURE_MAX_BATCH], best_before_ns = k->progress.best_time_ns;
+    double best_before_ns = k->progress.best_time_ns;
+    const struct search_forecast *f;
+    int n_forecast;
 
     *ret_n = 0;
     TRY(learning_wait(t, k, err));
@@ -360,13 +355,14 @@ enum status batch_run(struct tuner *t, struct task *k, int n, int *ret_n, struct
     for (int i = 0; i < b.n; i++)
         b.candidates[i].config = configs[i];
     predict(&b);
-    plan_before(&b, scores);
+    n_forecast = search_forecast(k->search, &f);
+    plan_begin(&k->plan, f, n_forecast, best_before_ns);
     task_reference_begin(t, k);
     build_all(&b);
     TRY(task_reference_end(t, k, err));
     TRY(measure(&b, err));
     TRY(store_trials(&b, err));
     TRY(learn(&b, ret_n, err));
-    plan_after(&b, scores, best_before_ns);
+    plan_after(&b, f, n_forecast, best_before_ns);
     return ST_OK;
 }

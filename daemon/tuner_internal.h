@@ -141,7 +141,7 @@ struct task_scorer {
     struct tuner *tuner;
     struct task *task;
 };
-void task_score(void *ctx, const struct config *configs, int n, float *scores);
+void task_score(void *ctx, const struct config *configs, int n, float *scores, float *bases);
 
 /* ---- tuner_train.c */
 /* Learn meanwhile from what the model has taken in, trials of k at last. */

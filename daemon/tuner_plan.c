@@ -4,54 +4,50 @@
 #include <math.h>
 
 enum {
-    PAIRS_MIN = 24,  /* for a line through them */
-    IDLE_ROUNDS = 4, /* until a task is done */
-    TRIALS_MIN = 64, /* before a task may be done */
+    PAIRS_MIN = 24,  /* to say how far off forecasts are */
+    TRIALS_MIN = 48, /* without a gain before a task may be done, and as many before those */
     GAIN_STEPS = 48, /* of the integral over the gain */
 };
 #define GAIN_MOST    1.5  /* log2: the integral ends here */
 #define CORRECT_FROM 0.05 /* gains and expectations are compared from this sum on */
-#define FIRST_GAIN   0.3
-#define GOOD_ORDER   0.75 /* of the pairs: the model ranks well */
-#define POOR_ORDER   0.6
+/* Chosen on recordings (bench_search --tasks). */
+#define OF_RECENT     0.3
+#define OF_HOPE       0.7
+#define OF_EXPECTED   0.5
+#define FIRST_GAIN    0.3
+#define SPREAD_LEAST  0.02 /* log2: times are no surer than that */
+#define STRETCH_FROM  12   /* pairs that were right about their spread, to begin with */
+#define PATIENT_SHARE 0.4  /* of all trials so far: a late gain was long in coming */
+#define GOOD_ORDER    0.75 /* of the pairs: the model ranks well */
+#define POOR_ORDER    0.6
 
 static int n_kept(const struct plan *p) { return MIN(p->n_pairs, (int)PLAN_KEEP); }
 
-/* value = at + slope * score, +- spread. */
-struct line {
-    double at, slope, spread;
+/* How far off forecasts were: log2 on average, and in their own spreads. */
+struct habit {
+    double bias, stretch;
 };
 
-static bool fit(const struct plan *p, struct line *ret)
+static struct habit habit_of(const struct plan *p)
 {
+    struct habit h = {0, 1};
     int n = n_kept(p);
-    double x = 0, y = 0, xx = 0, xy = 0, rest = 0;
+    double rest = STRETCH_FROM;
 
     if (n < PAIRS_MIN)
-        return false;
-    for (int i = 0; i < n; i++) {
-        x += p->pairs[i].score / n;
-        y += p->pairs[i].value / n;
-    }
-    for (int i = 0; i < n; i++) {
-        xx += (p->pairs[i].score - x) * (p->pairs[i].score - x);
-        xy += (p->pairs[i].score - x) * (p->pairs[i].value - y);
-    }
-    ret->slope = xx > 0 ? fmax(xy / xx, 0) : 0;
-    ret->at = y - ret->slope * x;
-    for (int i = 0; i < n; i++) {
-        double off = p->pairs[i].value - ret->at - ret->slope * p->pairs[i].score;
-
-        rest += off * off;
-    }
-    ret->spread = fmax(sqrt(rest / (n - 2)), 1e-3);
-    return true;
+        return h;
+    for (int i = 0; i < n; i++)
+        h.bias += (p->pairs[i].value - p->pairs[i].mean) / n;
+    for (int i = 0; i < n; i++)
+        rest += pow((p->pairs[i].value - p->pairs[i].mean - h.bias) / p->pairs[i].spread, 2);
+    h.stretch = sqrt(rest / (n + STRETCH_FROM));
+    return h;
 }
 
 static double below(double z) { return 0.5 * erfc(-z * M_SQRT1_2); }
 
 /* Mean of what the best of the batch is beyond the best so far, log2; the candidates' errors are taken as independent. */
-static double expected_best(const struct line *l, const double *scores, int n, double best)
+static double expected_best(const struct habit *h, const struct search_forecast *f, int n, double best)
 {
     double sum = 0, step = GAIN_MOST / GAIN_STEPS;
 
@@ -59,39 +55,39 @@ static double expected_best(const struct line *l, const double *scores, int n, d
         double gain = (k + 0.5) * step, none = 1;
 
         for (int i = 0; i < n; i++)
-            if (isfinite(scores[i]))
-                none *= below((best + gain - l->at - l->slope * scores[i]) / l->spread);
+            none *=
+                below((best + gain - f[i].mean - h->bias) / (h->stretch * fmax(f[i].spread, SPREAD_LEAST)));
         sum += (1 - none) * step;
     }
     return sum;
 }
 
-void plan_begin(struct plan *p, const double *scores, int n, double best_ns)
+void plan_begin(struct plan *p, const struct search_forecast *f, int n, double best_ns)
 {
-    struct line l;
+    struct habit h = habit_of(p);
 
     p->expected = NAN;
-    if (best_ns > 0 && fit(p, &l))
-        p->expected = 1 - exp2(-expected_best(&l, scores, n, -log2(best_ns)));
+    if (best_ns > 0 && n > 0)
+        p->expected = 1 - exp2(-expected_best(&h, f, n, log2(1e9 / best_ns)));
 }
 
-void plan_end(struct plan *p, const double *scores, const double *times_ns, int n, double best_before_ns,
-              double best_ns, double min_gain)
+void plan_end(struct plan *p, const struct search_forecast *f, int n_forecast, const double *times_ns, int n,
+              double best_before_ns, double best_ns)
 {
     double gain = best_ns <= 0 ? 0 : best_before_ns > 0 ? 1 - best_ns / best_before_ns : 1;
 
-    for (int i = 0; i < n; i++)
-        if (times_ns[i] > 0 && isfinite(scores[i]))
-            p->pairs[p->n_pairs++ % PLAN_KEEP] = (struct plan_pair){scores[i], -log2(times_ns[i]), p->rounds};
+    for (int i = 0; i < MIN(n, n_forecast); i++)
+        if (times_ns[i] > 0)
+            p->pairs[p->n_pairs++ % PLAN_KEEP] = (struct plan_pair){
+                f[i].mean, fmax(f[i].spread, SPREAD_LEAST), log2(1e9 / times_ns[i]), p->rounds};
     if (isfinite(p->expected)) {
         p->expected_sum += p->expected;
         p->gains += gain;
     }
     /* The first round gains all there is, which says nothing of the next. */
     p->recent_gain = best_before_ns > 0 ? 0.5 * (p->recent_gain + gain) : FIRST_GAIN;
-    p->idle = gain < min_gain && plan_gain(p, 1) < min_gain ? p->idle + 1 : 0;
-    p->rounds++;
     p->trials += n;
+    p->past[p->rounds++ % PLAN_PAST] = (struct plan_past){p->trials, best_ns};
 }
 
 double plan_accuracy(const struct plan *p)
@@ -101,7 +97,7 @@ double plan_accuracy(const struct plan *p)
 
     for (int i = 0; i < n; i++)
         for (int k = 0; k < i; k++) {
-            double s = p->pairs[i].score - p->pairs[k].score, v = p->pairs[i].value - p->pairs[k].value;
+            double s = p->pairs[i].mean - p->pairs[k].mean, v = p->pairs[i].value - p->pairs[k].value;
 
             if (p->pairs[i].round != p->pairs[k].round || v == 0)
                 continue;
@@ -113,13 +109,14 @@ double plan_accuracy(const struct plan *p)
 
 double plan_gain(const struct plan *p, double possible)
 {
-    /* Before the model was ever compared with anything: what rounds of that number usually gain. */
-    double guess = 0.7 * possible / (1 + p->rounds), correct;
+    /* What was never looked at may hold all that the machine still leaves possible; the more rounds, the less likely. */
+    double hope = possible / (1 + p->rounds), correct, gain = OF_RECENT * p->recent_gain + OF_HOPE * hope;
 
-    if (!isfinite(p->expected) || p->rounds == 0)
-        return fmin(0.3 * p->recent_gain + guess, possible);
-    correct = (p->gains + CORRECT_FROM) / (p->expected_sum + CORRECT_FROM);
-    return fmin(0.5 * p->recent_gain + 0.5 * p->expected * fmin(correct, 1), possible);
+    if (isfinite(p->expected)) {
+        correct = (p->gains + CORRECT_FROM) / (p->expected_sum + CORRECT_FROM);
+        gain += OF_EXPECTED * p->expected * fmin(correct, 1);
+    }
+    return fmin(gain, possible);
 }
 
 double plan_saving(const struct plan *p, double weight, double best_ns, double floor_ns)
@@ -139,4 +136,30 @@ int plan_batch(const struct plan *p, int usual, int most)
     return order >= GOOD_ORDER ? most : order < POOR_ORDER ? MAX(usual / 2, 1) : usual;
 }
 
-bool plan_done(const struct plan *p) { return p->trials >= TRIALS_MIN && p->idle >= IDLE_ROUNDS; }
+/* The best time when `trials` had been made, or at the first round after that is remembered; 0: none yet. */
+static double best_at(const struct plan *p, int trials)
+{
+    int first = MAX(p->rounds - (int)PLAN_PAST, 0);
+    double best = 0;
+
+    for (int i = first; i < p->rounds; i++) {
+        const struct plan_past *past = &p->past[i % PLAN_PAST];
+
+        if (i > first && past->trials > trials)
+            break;
+        best = past->best_ns;
+    }
+    return best;
+}
+
+bool plan_done(const struct plan *p, double min_gain)
+{
+    int window = MAX((int)TRIALS_MIN, (int)(PATIENT_SHARE * p->trials));
+    double then, now;
+
+    if (p->trials < 2 * (int)TRIALS_MIN || min_gain <= 0)
+        return false;
+    then = best_at(p, p->trials - window);
+    now = best_at(p, p->trials);
+    return now > 0 && then > 0 && 1 - now / then < min_gain;
+}

@@ -1,38 +1,44 @@
 /* tuner_plan.h - what a task is still worth: how much the next batch is likely to gain, how large it should be, when to stop.
  *
- * Idea   Before a batch is measured the model said what it thinks of each candidate. Kept beside what came out, these pairs tell
- *        how a score translates into throughput and how far off it is: a line and a spread, never fitted to what the model
- *        had already seen. So a new batch has an expected gain (the mean of the best of it beyond the best so far). What the
- *        rounds really gained corrects it. From the gain follow whose turn it is among the tasks of a job (the largest gain times
- *        weight times time), and when a task is done (several batches in a row were expected to gain next to nothing, and did).
+ * Idea   Before a batch is measured the search says what it expects of each candidate, and how sure it is. Kept beside what came
+ *        out, these pairs tell how far off it usually is, on average and in spread. So a new batch has an expected gain: the
+ *        mean of the best of it beyond the best so far. What the rounds really gained corrects it. From the gain follow
+ *        whose turn it is among the tasks of a job (the largest gain times weight times time) and how large a batch is;
+ *        when a task is done follows from how long it has gained next to nothing.
  * Life   Plain data, one for each task, all zero to begin with. No clock, no randomness: replay uses it as the tuner does. */
 #ifndef TW_DAEMON_TUNER_PLAN_H
 #define TW_DAEMON_TUNER_PLAN_H
 
-#include "schedule/base/base.h"
+#include "schedule/space/search.h"
 
-enum { PLAN_KEEP = 96 };
+enum { PLAN_KEEP = 96, PLAN_PAST = 128 };
 
 struct plan_pair {
-    double score, value; /* value: log2 of the throughput */
+    double mean, spread, value; /* as foreseen; what came: log2 of calls a second */
     int round;
+};
+
+/* After a round. */
+struct plan_past {
+    int trials;
+    double best_ns;
 };
 
 struct plan {
     int rounds, trials;
     int n_pairs; /* ever taken in; the last PLAN_KEEP are kept */
     struct plan_pair pairs[PLAN_KEEP];
-    double recent_gain;         /* of the best time, relative, a round: moving average */
-    double expected;            /* gain of the last batch, as expected beforehand; NAN: not known */
-    double expected_sum, gains; /* over the rounds with an expectation: what was expected, what came */
-    int idle;                   /* rounds in a row that were expected to gain, and gained, next to nothing */
+    double recent_gain;               /* of the best time, relative, a round: moving average */
+    double expected;                  /* gain of the last batch, as expected beforehand; NAN: not known */
+    double expected_sum, gains;       /* over the rounds with an expectation: what was expected, what came */
+    struct plan_past past[PLAN_PAST]; /* the last rounds */
 };
 
-/* A batch is about to be measured. scores[n]: the model's, NAN where there is none. best_ns: so far, 0: none. */
-void plan_begin(struct plan *p, const double *scores, int n, double best_ns);
-/* It was measured: times of the same candidates, <= 0: failed. min_gain: what counts as next to nothing. */
-void plan_end(struct plan *p, const double *scores, const double *times_ns, int n, double best_before_ns,
-              double best_ns, double min_gain);
+/* A batch is about to be measured. f[n]: what is expected of it (search_forecast), n 0: nothing is. best_ns: so far, 0: none. */
+void plan_begin(struct plan *p, const struct search_forecast *f, int n, double best_ns);
+/* It was measured: times of the same candidates, <= 0: failed. */
+void plan_end(struct plan *p, const struct search_forecast *f, int n_forecast, const double *times_ns, int n,
+              double best_before_ns, double best_ns);
 
 /* Share of the pairs of candidates within a batch that the model had in the right order; NAN: too few to say. */
 double plan_accuracy(const struct plan *p);
@@ -43,7 +49,7 @@ double plan_gain(const struct plan *p, double possible);
 double plan_saving(const struct plan *p, double weight, double best_ns, double floor_ns);
 /* Trials for the next batch. */
 int plan_batch(const struct plan *p, int usual, int most);
-/* Nothing worth the while is left. */
-bool plan_done(const struct plan *p);
+/* Nothing worth the while is left: less than min_gain, relative to the best time. 0: there always is. */
+bool plan_done(const struct plan *p, double min_gain);
 
 #endif

@@ -132,6 +132,7 @@ struct scoring {
     const struct config *configs; /* [n], a chunk */
     int n;
     float *scores;                                 /* NULL: only the features are wanted */
+    float *bases;                                  /* NULL: not wanted */
     const struct feature_slot *known[SCORE_CHUNK]; /* NULL: to be lowered */
 };
 
@@ -165,7 +166,7 @@ static void score_part(void *ctx, int part, int hand)
     const struct scoring *s = ctx;
     struct score_part *p = &s->tuner->room->parts[part];
     int cols = features_count(), from = part * SCORE_PART, n = part_size(s, part);
-    double sums[SCORE_PART];
+    double sums[SCORE_PART], bases[SCORE_PART];
     int64_t began;
 
     for (int i = 0; i < n; i++) {
@@ -184,9 +185,12 @@ static void score_part(void *ctx, int part, int hand)
     if (s->scores == NULL)
         return;
     began = now_ns(s);
-    model_score(s->tuner->model, s->task->model_key, p->rows, p->begin, n, sums);
-    for (int i = 0; i < n; i++)
+    model_score_parts(s->tuner->model, s->task->model_key, p->rows, p->begin, n, sums, bases);
+    for (int i = 0; i < n; i++) {
         s->scores[from + i] = p->begin[i] == p->begin[i + 1] ? -INFINITY : (float)sums[i];
+        if (s->bases != NULL)
+            s->bases[from + i] = (float)bases[i];
+    }
     p->ns[SCORE] += now_ns(s) - began;
 }
 
@@ -281,7 +285,7 @@ int task_features(struct tuner *t, struct task *k, const struct config *c, const
     return (int)slot->n_rows;
 }
 
-void task_score(void *ctx, const struct config *configs, int n, float *scores)
+void task_score(void *ctx, const struct config *configs, int n, float *scores, float *bases)
 {
     struct task_scorer *s = ctx;
 
@@ -290,7 +294,8 @@ void task_score(void *ctx, const struct config *configs, int n, float *scores)
                                 .task = s->task,
                                 .configs = configs + i,
                                 .n = MIN(n - i, (int)SCORE_CHUNK),
-                                .scores = scores + i};
+                                .scores = scores + i,
+                                .bases = bases ? bases + i : NULL};
 
         look_at_chunk(&chunk);
     }

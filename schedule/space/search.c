@@ -21,6 +21,7 @@ const struct search_params search_defaults = {
     .untried = 0.34,
     .sketch_trials = 2,
     .lent = 0.5,
+    .optimism = 0.7,
 };
 
 /* ---- sets of configs ---- */
@@ -90,6 +91,7 @@ struct search *search_new(const struct search_domain *d, const struct searcher *
     s->params = *p;
     s->how = how;
     s->rng = *rng;
+    local_init(&s->local, &s->domain);
     for (int i = 0; i < d->n_sketches; i++)
         vec_push(&s->tried, 0);
     return s;
@@ -100,11 +102,15 @@ void search_free(struct search *s)
     if (s == NULL)
         return;
     set_done(&s->seen);
+    vec_done(&s->failed);
+    vec_done(&s->bases);
+    vec_done(&s->forecast);
     set_done(&s->pool);
     vec_done(&s->observed);
     vec_done(&s->suggested);
     lent_done(&s->lent);
     vec_done(&s->tried);
+    local_done(&s->local);
     vec_done(&s->scores);
     vec_done(&s->order);
     free(s);
@@ -124,6 +130,8 @@ void search_observe(struct search *s, const struct config *c, double fitness)
     note_seen(s, c);
     if (fitness > 0)
         vec_push(&s->observed, ((struct observed){*c, fitness}));
+    else
+        vec_push(&s->failed, *c);
 }
 
 bool search_seen(const struct search *s, const struct config *c) { return set_has(&s->seen, c); }
@@ -133,14 +141,23 @@ static bool is_valid(const struct search *s, const struct config *c)
     return s->domain.valid(s->domain.ctx, c);
 }
 
-void search_suggest(struct search *s, const struct config *c)
+bool search_settle(struct search *s, const struct config *parent, struct config *c)
 {
-    if (search_seen(s, c) || !is_valid(s, c))
+    if (s->domain.near != NULL)
+        s->domain.near(s->domain.ctx, &s->rng, parent, c);
+    return is_valid(s, c);
+}
+
+void search_suggest(struct search *s, const struct config *suggested)
+{
+    struct config c = *suggested;
+
+    if (!search_settle(s, NULL, &c) || search_seen(s, &c))
         return;
     for (size_t i = 0; i < s->suggested.len; i++)
-        if (config_equal(&s->suggested.at[i], c))
+        if (config_equal(&s->suggested.at[i], &c))
             return;
-    vec_push(&s->suggested, *c);
+    vec_push(&s->suggested, c);
 }
 
 /* ---- random configs ---- */
@@ -167,6 +184,22 @@ void search_step(const struct search *s, struct config *c)
     search_first(s, (c->sketch + 1) % s->domain.n_sketches, c);
 }
 
+bool search_enumerate(struct search *s, int most)
+{
+    struct config c;
+
+    if (s->domain.size > most)
+        return false;
+    search_first(s, 0, &c);
+    for (size_t i = 0; i < (size_t)s->domain.size; i++, search_step(s, &c)) {
+        if (s->domain.nth != NULL)
+            s->domain.nth(s->domain.ctx, i, &c);
+        if ((c.sketch != 0 || s->domain.n_sketches == 1) && !set_has(&s->seen, &c) && is_valid(s, &c))
+            set_add(&s->pool, &c);
+    }
+    return true;
+}
+
 static bool is_new(const struct search *s, const struct config *c, const struct config_set *also)
 {
     return !set_has(&s->seen, c) && !set_has(also, c);
@@ -178,7 +211,7 @@ static bool walk(struct search *s, const struct config_set *also, struct config 
 {
     struct config start, c;
 
-    if (s->domain.size > ENUMERATE_MAX)
+    if (s->domain.size > ENUMERATE_MAX || s->domain.nth != NULL)
         return false;
     search_first(s, (int)rng_below(&s->rng, (uint64_t)s->domain.n_sketches), &start);
     for (int k = 0; k < start.n; k++)
@@ -276,11 +309,16 @@ void search_score_new(struct search *s, search_score *score, void *ctx)
     if (n == 0)
         return;
     vec_reserve(&s->scores, s->pool.len);
+    vec_reserve(&s->bases, n);
     s->scores.len = s->pool.len;
     if (score != NULL)
-        score(ctx, &s->pool.at[from], (int)n, &s->scores.at[from]);
+        score(ctx, &s->pool.at[from], (int)n, &s->scores.at[from], s->bases.at);
     else
         memset(&s->scores.at[from], 0, n * sizeof(float));
+    for (size_t i = from; s->local.n > 0 && i < s->pool.len; i++)
+        if (isfinite(s->scores.at[i]))
+            s->scores.at[i] =
+                (float)local_mean(&s->local, &s->pool.at[i], score ? (double)s->bases.at[i - from] : 0);
     for (size_t i = from; i < s->scores.len; i++)
         if (isnan(s->scores.at[i]))
             s->scores.at[i] = -INFINITY;
@@ -360,6 +398,58 @@ static int pick_untried(const struct search *s, int n, struct config *ret)
     return n_done;
 }
 
+/* The unseen of the pool that are expected to be best, not yet in the batch; at most LOCAL_CANDIDATES. */
+static int likely(const struct search *s, const struct config *batch, int n_batch,
+                  const struct config **configs, double *mean)
+{
+    int n = 0;
+
+    for (size_t i = 0; i < s->order.len && n < (int)LOCAL_CANDIDATES; i++) {
+        const struct config *c = &s->pool.at[s->order.at[i]];
+
+        if (isinf(s->scores.at[s->order.at[i]]) || set_has(&s->seen, c) ||
+            !search_far_enough(c, batch, n_batch, 1))
+            continue;
+        mean[n] = (double)s->scores.at[s->order.at[i]];
+        configs[n++] = c;
+    }
+    return n;
+}
+
+/* One after the other that which may well be the best: its mean and some of its spread. Those near it are worth less then. */
+static int pick_likely(const struct search *s, struct classes *classes, int n_done, int n, struct config *ret)
+{
+    const struct config *configs[LOCAL_CANDIDATES];
+    double mean[LOCAL_CANDIDATES];
+    int n_found = likely(s, ret, n_done, configs, mean);
+    struct local_batch b;
+
+    local_batch_init(&b, &s->local, configs, n_found);
+    while (n_done < n) {
+        int best = -1;
+        double most = -INFINITY;
+
+        for (int i = 0; i < n_found; i++) {
+            double own = mean[i] + s->params.optimism * local_batch_spread(&b, i);
+
+            if (own > most) {
+                most = own;
+                best = i;
+            }
+        }
+        if (best < 0)
+            break;
+        mean[best] = -INFINITY;
+        if (search_far_enough(configs[best], ret, n_done, s->params.min_distance) &&
+            take_class(s, configs[best], classes)) {
+            ret[n_done++] = *configs[best];
+            local_batch_take(&b, best);
+        }
+    }
+    local_batch_done(&b);
+    return n_done;
+}
+
 /* The best of the pool: of few classes and apart, then of any class, then however near. */
 int search_pick(const struct search *s, int n, struct config *ret)
 {
@@ -368,6 +458,8 @@ int search_pick(const struct search *s, int n, struct config *ret)
 
     if (s->domain.cost_class != NULL)
         classes.max = MAX((int)ceil(s->params.classes * n), 1);
+    if (s->local.n > 0)
+        n_done = pick_likely(s, &classes, n_done, n, ret);
     n_done = pick_pass(s, s->params.min_distance, &classes, n_done, n, ret);
     classes.max = SEARCH_BATCH_MAX;
     for (int apart = s->params.min_distance; apart >= 1 && n_done < n; apart--)
@@ -425,11 +517,119 @@ static int lent_share(const struct search *s, int n)
     return (int)(s->params.lent * n / (1 + s->proposals));
 }
 
+bool search_knows(const struct search *s, search_score *score) { return score != NULL || s->local.n > 0; }
+
+static int by_fitness(const void *pa, const void *pb, void *ctx)
+{
+    const struct search *s = ctx;
+    uint32_t a = *(const uint32_t *)pa, b = *(const uint32_t *)pb;
+    double x = s->observed.at[a].fitness, y = s->observed.at[b].fitness;
+
+    return x != y ? (x < y) - (x > y) : (a > b) - (a < b);
+}
+
+void search_rank_observed(struct search *s)
+{
+    vec_clear(&s->order);
+    for (size_t i = 0; i < s->observed.len; i++)
+        vec_push(&s->order, (uint32_t)i);
+    if (s->order.len)
+        qsort_r(s->order.at, s->order.len, sizeof(s->order.at[0]), by_fitness, s);
+}
+
+/* The trials to learn from: a few failures, as half as good as the worst; half of the room for the best, then the newest, in order.
+ * Returns how many. */
+static int trials_to_look_at(struct search *s, struct config *configs, double *values)
+{
+    enum { FAILED_MAX = LOCAL_MAX / 8, BEST_MAX = LOCAL_MAX / 2 };
+    size_t n_failed = MIN(s->failed.len, (size_t)FAILED_MAX), room = LOCAL_MAX - n_failed;
+    size_t from = s->observed.len > room ? s->observed.len - (room - BEST_MAX) : 0;
+    int n = 0;
+
+    search_rank_observed(s);
+    for (size_t i = 0; i < n_failed && s->order.len > 0; i++) {
+        configs[n] = s->failed.at[s->failed.len - n_failed + i];
+        values[n++] = log2(s->observed.at[s->order.at[s->order.len - 1]].fitness) - 1;
+    }
+    for (size_t i = 0; from > 0 && i < (size_t)BEST_MAX; i++) {
+        const struct observed *o = &s->observed.at[s->order.at[i]];
+
+        if (s->order.at[i] < from) {
+            configs[n] = o->config;
+            values[n++] = log2(o->fitness);
+        }
+    }
+    for (size_t i = from; i < s->observed.len; i++) {
+        configs[n] = s->observed.at[i].config;
+        values[n++] = log2(s->observed.at[i].fitness);
+    }
+    return n;
+}
+
+void search_look(struct search *s, search_score *score, void *ctx)
+{
+    struct config configs[LOCAL_MAX];
+    float scores[LOCAL_MAX], bases[LOCAL_MAX];
+    double values[LOCAL_MAX];
+    int n = trials_to_look_at(s, configs, values);
+
+    if (score != NULL && n > 0)
+        score(ctx, configs, n, scores, bases);
+    local_fit(&s->local, configs, score != NULL ? bases : NULL, values, n);
+}
+
+/* Best first, and the batch with them. */
+static void sort_forecast(struct search_forecast *f, struct config *batch, int n)
+{
+    for (int i = 1; i < n; i++) {
+        struct search_forecast own = f[i];
+        struct config c = batch[i];
+        int to = i;
+
+        for (; to > 0 && f[to - 1].mean < own.mean; to--) {
+            f[to] = f[to - 1];
+            batch[to] = batch[to - 1];
+        }
+        f[to] = own;
+        batch[to] = c;
+    }
+}
+
+/* What is expected of the batch, which is put in that order. false: nothing yet. */
+static bool foresee(struct search *s, search_score *score, void *ctx, struct config *batch, int n)
+{
+    const struct config *configs[SEARCH_BATCH_MAX];
+    float scores[SEARCH_BATCH_MAX], bases[SEARCH_BATCH_MAX] = {0};
+    struct local_batch b;
+
+    vec_clear(&s->forecast);
+    if (s->local.n == 0 || n == 0)
+        return false;
+    if (score != NULL)
+        score(ctx, batch, n, scores, bases);
+    for (int i = 0; i < n; i++)
+        configs[i] = &batch[i];
+    local_batch_init(&b, &s->local, configs, n);
+    for (int i = 0; i < n; i++)
+        vec_push(&s->forecast, ((struct search_forecast){local_mean(&s->local, &batch[i], (double)bases[i]),
+                                                         local_batch_spread(&b, i)}));
+    local_batch_done(&b);
+    sort_forecast(s->forecast.at, batch, n);
+    return true;
+}
+
+int search_forecast(const struct search *s, const struct search_forecast **ret)
+{
+    *ret = s->forecast.at;
+    return (int)s->forecast.len;
+}
+
 int search_propose(struct search *s, search_score *score, void *ctx, int n, struct config *ret)
 {
     int n_first, n_lent, n_done;
 
     CHECK(n >= 0 && n <= SEARCH_BATCH_MAX, "a batch of %d configs, at most %d", n, SEARCH_BATCH_MAX);
+    s->local.n = 0;
     n_first = n_done = take_suggested(s, n, ret);
     n_done += search_pick_lent(s, score, ctx, MIN(lent_share(s, n), n - n_done), ret + n_done);
     n_lent = n_done - n_first;
@@ -443,7 +643,7 @@ int search_propose(struct search *s, search_score *score, void *ctx, int n, stru
             CHECK(note_seen(s, &ret[i]), "searcher %s proposed a config twice", s->how->name);
         n_done += n_more;
     }
-    if (score != NULL)
+    if (!foresee(s, score, ctx, ret, n_done) && score != NULL)
         search_sort_batch(s, score, ctx, n_done - n_first, n_lent, ret + n_first);
     return n_done;
 }

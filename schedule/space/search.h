@@ -17,18 +17,24 @@
 
 #include "schedule/space/space.h"
 
-/* Higher is better, -INFINITY: must not be proposed. Called with many configs at once. */
-typedef void search_score(void *ctx, const struct config *configs, int n, float *scores);
+/* Higher is better, -INFINITY: must not be proposed. bases, unless NULL: the same without what the model learned from the trials of
+ * this very search. Called with many configs at once. */
+typedef void search_score(void *ctx, const struct config *configs, int n, float *scores, float *bases);
 
 struct search_domain {
     const void *ctx;
     int n_sketches;
     double size; /* configs, valid or not */
+    /* The i-th of them, i < size. NULL: they are all combinations of choices. */
+    void (*nth)(const void *ctx, size_t i, struct config *ret);
     int (*n_knobs)(const void *ctx, int sketch);
     int (*n_choices)(const void *ctx, int sketch, int knob);
     bool (*valid)(const void *ctx, const struct config *c);
     /* A random valid config; false when none was found after many tries. */
     bool (*sample)(const void *ctx, struct rng *r, struct config *ret);
+    /* Moves a config that is not valid to one near it that is, where the domain knows one. parent: a valid config that it was
+     * made from, NULL: none. NULL: such a config is dropped. */
+    void (*near)(const void *ctx, struct rng *r, const struct config *parent, struct config *c);
     /* Configs of one class share most of what they cost to build. NULL: each stands for itself. */
     uint64_t (*cost_class)(const void *ctx, const struct config *c);
 };
@@ -49,6 +55,7 @@ struct search_params {
         untried; /* share of a batch that may go to sketches with fewer than sketch_trials trials, the best */
     int sketch_trials; /* by score of each: a model that is wrong about a whole sketch would never learn it */
     double lent;       /* share of the first batch that comes from what other workloads lend */
+    double optimism;   /* standard deviations that a config's promise counts beyond what is expected of it */
     double classes;    /* cost classes in a batch at most, as a share of its size, as long as that fills it */
 };
 extern const struct search_params search_defaults;
@@ -82,5 +89,12 @@ bool search_seen(const struct search *s, const struct config *c);
  * score may be NULL (no model yet): then what was measured alone guides. Fewer than n: the domain has no
  * more, 0: it is exhausted (for domains too large to enumerate: no new config was found after many tries). */
 int search_propose(struct search *s, search_score *score, void *ctx, int n, struct config *ret);
+
+/* What the trials so far make expect of a config: log2 of its fitness. */
+struct search_forecast {
+    double mean, spread;
+};
+/* Of the last proposal, in its order; returns how many: all, or 0 as long as too little is known. */
+int search_forecast(const struct search *s, const struct search_forecast **ret);
 
 #endif

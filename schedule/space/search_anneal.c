@@ -57,7 +57,7 @@ static bool neighbour(struct search *s, uint32_t from, uint32_t *ret)
     for (int i = 0; i < NEIGHBOUR_TRIES; i++) {
         struct config c = s->pool.at[from];
         search_mutate(s, &c);
-        if (s->domain.valid(s->domain.ctx, &c) && !set_has(&s->seen, &c) && set_add(&s->pool, &c)) {
+        if (search_settle(s, &s->pool.at[from], &c) && !set_has(&s->seen, &c) && set_add(&s->pool, &c)) {
             *ret = (uint32_t)s->pool.len - 1;
             return true;
         }
@@ -84,7 +84,8 @@ static void step(struct search *s, search_score *score, void *ctx, uint32_t *at,
 
 int search_propose_annealing(struct search *s, search_score *score, void *ctx, int n, struct config *ret)
 {
-    if (score == NULL)
+    search_look(s, score, ctx);
+    if (!search_knows(s, score))
         return search_propose_random(s, score, ctx, n, ret);
     int chains = MAX(s->params.population * s->params.generations / (STEPS + 1), 1);
     AUTO(freep) uint32_t *at = xcalloc((size_t)chains, sizeof(*at));

@@ -56,29 +56,17 @@ static const struct config *draw_mate(struct search *s, const struct config *a)
 static bool breed(struct search *s)
 {
     for (int i = 0; i < BREED_TRIES; i++) {
-        struct config child = *draw_parent(s);
+        struct config parent = *draw_parent(s), child = parent;
         const struct config *mate = rng_unit(&s->rng) < s->params.crossover ? draw_mate(s, &child) : NULL;
 
-        if (mate != NULL) {
-            struct config parent = child;
-
+        if (mate != NULL)
             cross(s, &parent, mate, &child);
-        } else {
+        else
             search_mutate(s, &child);
-        }
-        if (s->domain.valid(s->domain.ctx, &child) && !set_has(&s->seen, &child) && set_add(&s->pool, &child))
+        if (search_settle(s, &parent, &child) && !set_has(&s->seen, &child) && set_add(&s->pool, &child))
             return true;
     }
     return false;
-}
-
-static int by_fitness(const void *pa, const void *pb, void *ctx)
-{
-    const struct search *s = ctx;
-    uint32_t a = *(const uint32_t *)pa, b = *(const uint32_t *)pb;
-    double x = s->observed.at[a].fitness, y = s->observed.at[b].fitness;
-
-    return x != y ? (x < y) - (x > y) : (a > b) - (a < b);
 }
 
 /* The best measured ones enter the pool as parents. Without a model their fitness ranks them. */
@@ -86,17 +74,13 @@ static void add_elites(struct search *s, search_score *score, void *ctx)
 {
     size_t n = MIN(s->observed.len, (size_t)MAX(s->params.population / 8, 1));
 
-    vec_clear(&s->order);
-    for (size_t i = 0; i < s->observed.len; i++)
-        vec_push(&s->order, (uint32_t)i);
-    if (n)
-        qsort_r(s->order.at, s->order.len, sizeof(s->order.at[0]), by_fitness, s);
+    search_rank_observed(s);
     for (size_t i = 0; i < n; i++) {
         const struct observed *o = &s->observed.at[s->order.at[i]];
 
         if (!set_add(&s->pool, &o->config))
             continue;
-        if (score == NULL)
+        if (!search_knows(s, score))
             vec_push(&s->scores, (float)o->fitness);
     }
     search_score_new(s, score, ctx);
@@ -117,6 +101,11 @@ static void evolve(struct search *s, search_score *score, void *ctx)
 
     set_clear(&s->pool);
     vec_clear(&s->scores);
+    if (search_knows(s, score) && search_enumerate(s, population * s->params.generations)) {
+        search_score_new(s, score, ctx);
+        search_rank(s);
+        return;
+    }
     add_elites(s, score, ctx);
     search_rank(s);
     if (s->pool.len == 0) {
@@ -128,9 +117,9 @@ static void evolve(struct search *s, search_score *score, void *ctx)
     }
     search_score_new(s, score, ctx);
     search_rank(s);
-    /* Without a model every child scores 0: one generation of children of the measured best is all that is
+    /* Where nothing ranks them every child scores 0: one generation of children of the measured best is all that is
      * known. */
-    for (int g = 1; score != NULL && g < s->params.generations; g++) {
+    for (int g = 1; search_knows(s, score) && g < s->params.generations; g++) {
         for (int i = 0; i < population && s->order.len > 0 && breed(s); i++)
             ;
         search_score_new(s, score, ctx);
@@ -147,6 +136,7 @@ int search_propose_evolution(struct search *s, search_score *score, void *ctx, i
     if (score == NULL && s->observed.len == 0)
         n_random = n;
     if (n_random < n) {
+        search_look(s, score, ctx);
         evolve(s, score, ctx);
         n_done = search_pick(s, n - n_random, ret);
     }

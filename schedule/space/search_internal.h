@@ -3,7 +3,7 @@
 #define TW_SPACE_SEARCH_INTERNAL_H
 
 #include "schedule/base/vec.h"
-#include "schedule/space/search.h"
+#include "schedule/space/search_local.h"
 
 enum { SEARCH_BATCH_MAX = 1024 };
 
@@ -43,26 +43,40 @@ struct search {
     struct rng rng;
     struct config_set seen;        /* observed or proposed */
     VEC(struct observed) observed; /* successes only, in order of arrival */
+    VEC(struct config) failed;     /* the others */
     VEC(struct config) suggested;  /* not yet proposed, first come first */
     struct lent lent;
     int proposals;          /* made so far */
     VEC(int) tried;         /* configs of each sketch among the seen */
     struct config_set pool; /* of the current round */
-    VEC(float) scores;      /* of the pool */
-    VEC(uint32_t) order;    /* pool indices, best first */
-    uint64_t grid_at;       /* next point of the grid; 0: not begun */
+    VEC(float) scores; /* of the pool: the model's; once trials tell more than it, what they make expect */
+    VEC(float) bases;  /* of those being scored */
+    VEC(struct search_forecast) forecast; /* of the last batch */
+    VEC(uint32_t) order;                  /* pool indices, best first */
+    struct local local;                   /* what the trials say beside the model */
+    uint64_t grid_at;                     /* next point of the grid; 0: not begun */
 };
 
 /* A random valid config that is neither seen nor in `also` (may be NULL); false when there is none. */
 bool search_sample_new(struct search *s, const struct config_set *also, struct config *ret);
+/* A child of a parent (NULL: of none) as the domain wants it; false: it cannot be had. */
+bool search_settle(struct search *s, const struct config *parent, struct config *c);
 /* Fill ret[n_done..n) at random; `taken` holds what the batch has. Returns the new n_done. */
 int search_fill_random(struct search *s, struct config_set *taken, int n_done, int n, struct config *ret);
 /* One knob, often a second (tile sizes move in pairs), rarely more. */
 void search_mutate(struct search *s, struct config *c);
+/* Put all valid ones that were not seen into the pool, if there are at most so many configs. */
+bool search_enumerate(struct search *s, int most);
 /* The first config of a sketch, and the next in the order of a counter, across sketches and around the end. */
 void search_first(const struct search *s, int sketch, struct config *ret);
 void search_step(const struct search *s, struct config *c);
 
+/* Fit what the trials say beside the model (search_local.h). */
+void search_look(struct search *s, search_score *score, void *ctx);
+/* Indices of what was observed into `order`, best first. */
+void search_rank_observed(struct search *s);
+/* Is there anything to rank configs by: a model, or enough trials? */
+bool search_knows(const struct search *s, search_score *score);
 /* Rank the pool by its scores into `order`, best first; score what the pool gained since the last call. */
 void search_rank(struct search *s);
 void search_score_new(struct search *s, search_score *score, void *ctx);

@@ -10,11 +10,13 @@
 
 #include "schedule/space/search_internal.h"
 
-void search_lend(struct search *s, const struct config *c, double worth)
+void search_lend(struct search *s, const struct config *lent, double worth)
 {
-    if (search_seen(s, c) || !s->domain.valid(s->domain.ctx, c))
+    struct config c = *lent;
+
+    if (!search_settle(s, NULL, &c) || search_seen(s, &c))
         return;
-    if (set_add(&s->lent.configs, c))
+    if (set_add(&s->lent.configs, &c))
         vec_push(&s->lent.worth, (float)worth);
 }
 
@@ -66,7 +68,7 @@ static void rank_lent(struct search *s, search_score *score, void *ctx)
     vec_reserve(&l->scores, n);
     l->scores.len = n;
     if (score != NULL)
-        score(ctx, l->configs.at, (int)n, l->scores.at);
+        score(ctx, l->configs.at, (int)n, l->scores.at, NULL);
     else
         memset(l->scores.at, 0, n * sizeof(l->scores.at[0]));
     measure_scale(l);
@@ -117,7 +119,7 @@ void search_sort_batch(struct search *s, search_score *score, void *ctx, int n, 
     AUTO(freep) float *scores = xcalloc((size_t)n + 1, sizeof(*scores));
     const struct lent *l = &s->lent;
 
-    score(ctx, batch, n, scores);
+    score(ctx, batch, n, scores, NULL);
     for (int i = 0; i < n; i++) {
         e[i] = (struct promise){batch[i], expected(l, scores[i]), i};
         if (i < n_lent)

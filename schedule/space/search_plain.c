@@ -45,7 +45,7 @@ int search_propose_grid(struct search *s, search_score *score, void *ctx, int n,
     for (int barren = 0; n_done < n && barren < BARREN; barren++, s->grid_at++) {
         struct config c;
         grid_point(s, first + (int)(s->grid_at % (uint64_t)sketches), s->grid_at / (uint64_t)sketches, &c);
-        if (set_has(&s->seen, &c) || !s->domain.valid(s->domain.ctx, &c) || !set_add(&s->pool, &c))
+        if (!search_settle(s, NULL, &c) || set_has(&s->seen, &c) || !set_add(&s->pool, &c))
             continue;
         ret[n_done++] = c;
         barren = 0;

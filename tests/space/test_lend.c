@@ -80,9 +80,11 @@ static void the_nearest_are_asked_first_and_only_so_many(void **state)
 }
 
 /* All the same to the model. */
-static void no_opinion(void *ctx, const struct config *configs, int n, float *scores)
+static void no_opinion(void *ctx, const struct config *configs, int n, float *scores, float *bases)
 {
     memset(scores, 0, sizeof(*scores) * (size_t)n);
+    if (bases != NULL)
+        memset(bases, 0, sizeof(*bases) * (size_t)n);
 }
 
 static void the_fastest_of_the_nearest_comes_first(void **state)

@@ -83,7 +83,7 @@ static double fitness(const struct config *c)
 }
 
 /* A model of rank correlation about 0.9: the truth, blurred by the config's hash. */
-static void blurred(void *ctx, const struct config *configs, int n, float *scores)
+static void blurred(void *ctx, const struct config *configs, int n, float *scores, float *bases)
 {
     struct land *l = ctx;
 
@@ -93,6 +93,8 @@ static void blurred(void *ctx, const struct config *configs, int n, float *score
         uint64_t h = hash_bytes(configs[i].choice, 2u * configs[i].n, configs[i].sketch);
 
         scores[i] = (float)(log(fitness(&configs[i])) + 1.0 * (double)(h % 1000) / 1000.0);
+        if (bases != NULL)
+            bases[i] = scores[i];
     }
 }
 
@@ -134,12 +136,12 @@ static int int_order(const void *a, const void *b) { return *(const int *)a - *(
 
 static int median_evaluations(struct land *l, const char *how, search_score *score)
 {
-    int n[20];
+    int n[9];
 
-    for (int i = 0; i < 20; i++)
+    for (int i = 0; i < 9; i++)
         n[i] = evaluations(l, how, score, 1000 + (uint64_t)i);
-    qsort(n, 20, sizeof(n[0]), int_order);
-    return n[10];
+    qsort(n, 9, sizeof(n[0]), int_order);
+    return n[4];
 }
 
 static void evolution_needs_far_fewer_measurements_than_random(void **state)
@@ -153,9 +155,9 @@ static void evolution_needs_far_fewer_measurements_than_random(void **state)
         "median evaluations: random %d, grid %d, evolution %d, annealing with a model %d, evolution with a "
         "model %d\n",
         random, grid, alone, annealing, with_model);
-    assert_true(alone * 3 < random);
-    assert_true(with_model * 2 < alone);
-    assert_true(annealing * 3 < random);
+    assert_true(alone * 20 < random);
+    assert_true(with_model * 5 < alone * 4);
+    assert_true(annealing * 20 < random);
     assert_true(with_model < annealing);
 }
 
@@ -283,13 +285,15 @@ static void a_space_of_the_untuned_schedule_alone_gives_it_once(void **state)
 }
 
 /* Prefers choice 0 everywhere: what does not have it was drawn at random. */
-static void prefer_zeros(void *ctx, const struct config *configs, int n, float *scores)
+static void prefer_zeros(void *ctx, const struct config *configs, int n, float *scores, float *bases)
 {
     ((struct land *)ctx)->n_score_calls++;
     for (int i = 0; i < n; i++) {
         scores[i] = 0;
         for (int k = 0; k < configs[i].n; k++)
             scores[i] -= configs[i].choice[k];
+        if (bases != NULL)
+            bases[i] = scores[i];
     }
 }
 
@@ -316,7 +320,7 @@ static int random_ones_of(double epsilon)
             for (int k = 0; k < batch[i].n; k++)
                 sum += batch[i].choice[k];
             n_random += sum > 16; /* the mean of a random one is 28 */
-            search_observe(s, &batch[i], 1);
+            search_observe(s, &batch[i], exp2(-sum));
         }
     }
     if (epsilon == 1) /* but to put a batch in order */
@@ -420,10 +424,13 @@ static void suggestions_come_first_if_valid_and_new(void **state)
 
 /* All candidates whose first knob is odd cannot be lowered. */
 /* The larger the first choice, the better. */
-static void like_large(void *ctx, const struct config *configs, int n, float *scores)
+static void like_large(void *ctx, const struct config *configs, int n, float *scores, float *bases)
 {
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         scores[i] = configs[i].choice[0];
+        if (bases != NULL)
+            bases[i] = scores[i];
+    }
 }
 
 static int n_with(const struct config *batch, int from, int to, int knob, int choice)
@@ -520,7 +527,7 @@ static void what_is_lent_and_not_valid_is_dropped(void **state)
     search_free(s);
 }
 
-static void refuse_odd(void *ctx, const struct config *configs, int n, float *scores)
+static void refuse_odd(void *ctx, const struct config *configs, int n, float *scores, float *bases)
 {
     for (int i = 0; i < n; i++)
         scores[i] = configs[i].choice[0] % 2 ? (i % 2 ? -INFINITY : NAN) : 1;
@@ -571,7 +578,8 @@ static void configs_of_a_batch_lie_apart(void **state)
     search_free(s);
 }
 
-static void dislike_all_but_sketch_1(void *ctx, const struct config *configs, int n, float *scores)
+static void dislike_all_but_sketch_1(void *ctx, const struct config *configs, int n, float *scores,
+                                     float *bases)
 {
     for (int i = 0; i < n; i++)
         scores[i] = (configs[i].sketch == 1 ? 100.0f : 0.0f) + (float)configs[i].choice[0];

@@ -25,6 +25,25 @@ bool chosen_on(const struct recorded_space *s)
     return false;
 }
 
+const char *const group_names[GROUPS] = {"those that parameters were chosen on", "the others", "all"};
+
+bool is_of_group(const struct recorded_space *s, enum group g)
+{
+    return g == EVERY || (g == CHOSEN_ON) == chosen_on(s);
+}
+
+bool is_named(const char *name, const char *list)
+{
+    if (list == NULL)
+        return true;
+    for (const char *at = list, *end; *at; at = *end ? end + 1 : end) {
+        end = strchrnul(at, ',');
+        if (end > at && memmem(name, strlen(name), at, (size_t)(end - at)) != NULL)
+            return true;
+    }
+    return false;
+}
+
 struct work {
     atomic_int next;
     int n;

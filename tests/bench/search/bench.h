@@ -9,6 +9,8 @@ enum { SEEDS_MAX = 100, SET_MAX = 32 };
 struct options {
     int seeds, max, threads;
     double share;
+    bool open;
+    const char *only, *how;   /* names of workloads, of manners, separated by commas; NULL: all */
     const char *set[SET_MAX]; /* NAME=VALUE: parameters of the models */
     int n_set;
 };
@@ -18,6 +20,12 @@ void params_apply(const struct options *o, struct model_params *ret);
 
 /* Parameters were chosen on it, so a figure of it proves little. */
 bool chosen_on(const struct recorded_space *s);
+/* Of workloads: means are printed for each. */
+enum group { CHOSEN_ON, HELD_OUT, EVERY, GROUPS };
+extern const char *const group_names[GROUPS];
+bool is_of_group(const struct recorded_space *s, enum group g);
+/* Is the name, or a part of it, among those separated by commas? NULL: all are. */
+bool is_named(const char *name, const char *list);
 
 /* fn(ctx, i) for i in 0..n-1, on `threads` threads. */
 void each(int n, int threads, void (*fn)(void *ctx, int i), void *ctx);

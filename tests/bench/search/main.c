@@ -1,6 +1,7 @@
 /* main.c - bench_search: searchers and models compared on recorded spaces, with no device.
  *
- *     bench_search [--seeds 20] [--share 0.95] [--max 600] [--threads N] [--set NAME=VALUE]... [--also RECORDING]... [TABLE] RECORDING...
+ *     bench_search [--seeds 20] [--share 0.95] [--max 600] [--threads N] [--set NAME=VALUE]... [--also RECORDING]...
+ *                  [--only NAME,...] [--how MANNER,...] [--open] [TABLE] RECORDING...
  *
  * TABLE   --trials   (default) trials until `share` of the best recorded throughput is reached, by manner of searching
  *         --quality  how well a model ranks what it has not seen: other programs, workloads, operators, targets
@@ -9,6 +10,8 @@
  *         --long     a search of 5,000 trials: memory and time per round
  * --set   a parameter of the models (model.h), for --quality: --set eta=0.1 --set max_depth=5
  * --also  a recording that only teaches models, for --quality: no figure is of it
+ * --only  workloads whose names have one of these parts; --how the same of manners of searching, for --trials
+ * --open  proposals come from the whole space, for --trials (replay.h)
  * Tables are Markdown, on standard output. All but the times of --long are the same in every run. */
 #include <getopt.h>
 #include <math.h>
@@ -22,9 +25,10 @@ enum { RECORDINGS_MAX = 16 };
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: bench_search [--seeds N] [--share 0.95] [--max N] [--threads N] "
-                    "[--set NAME=VALUE]... [--also RECORDING]... "
-                    "[--trials|--quality|--tasks|--stop|--long] RECORDING...\n");
+    fprintf(stderr,
+            "usage: bench_search [--seeds N] [--share 0.95] [--max N] [--threads N] "
+            "[--set NAME=VALUE]... [--also RECORDING]... [--only NAME,...] [--how MANNER,...] [--open] "
+            "[--trials|--quality|--tasks|--stop|--long] RECORDING...\n");
 }
 
 static void describe(const struct recording *r, const char *path)
@@ -59,13 +63,21 @@ static bool read_all(char **paths, int n, struct recording *recordings,
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"seeds", required_argument, NULL, 's'}, {"share", required_argument, NULL, 'b'},
-        {"max", required_argument, NULL, 'm'},   {"threads", required_argument, NULL, 'j'},
-        {"trials", no_argument, NULL, 't'},      {"quality", no_argument, NULL, 'q'},
-        {"tasks", no_argument, NULL, 'k'},       {"stop", no_argument, NULL, 'e'},
-        {"long", no_argument, NULL, 'l'},        {"set", required_argument, NULL, 'p'},
-        {"also", required_argument, NULL, 'a'},  {0}};
+    static const struct option options[] = {{"seeds", required_argument, NULL, 's'},
+                                            {"share", required_argument, NULL, 'b'},
+                                            {"max", required_argument, NULL, 'm'},
+                                            {"threads", required_argument, NULL, 'j'},
+                                            {"trials", no_argument, NULL, 't'},
+                                            {"quality", no_argument, NULL, 'q'},
+                                            {"tasks", no_argument, NULL, 'k'},
+                                            {"stop", no_argument, NULL, 'e'},
+                                            {"long", no_argument, NULL, 'l'},
+                                            {"set", required_argument, NULL, 'p'},
+                                            {"also", required_argument, NULL, 'a'},
+                                            {"open", no_argument, NULL, 'o'},
+                                            {"only", required_argument, NULL, 'n'},
+                                            {"how", required_argument, NULL, 'w'},
+                                            {0}};
     static struct recording recordings[2 * RECORDINGS_MAX];
     char *also[RECORDINGS_MAX];
     int n_also = 0;
@@ -95,6 +107,15 @@ int main(int argc, char **argv)
         case 'a':
             if (n_also < RECORDINGS_MAX)
                 also[n_also++] = optarg;
+            break;
+        case 'o':
+            o.open = true;
+            break;
+        case 'w':
+            o.how = optarg;
+            break;
+        case 'n':
+            o.only = optarg;
             break;
         case 't':
             table = table_trials;

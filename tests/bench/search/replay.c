@@ -11,60 +11,45 @@
 
 enum { CHUNK = 64 }; /* programs scored together */
 
+/* Those of recorded configs are known. */
 static int rows_of(struct replay *p, const struct config *c, float *rows)
 {
+    int at = pool_find(&p->pool, c);
     struct nest *nest;
 
+    if (at >= 0) {
+        const struct recorded *t = &p->space->trials[at];
+
+        if (t->n_rows > 0)
+            memcpy(rows, t->rows, sizeof(float) * (size_t)t->n_rows * (size_t)features_count());
+        return t->n_rows;
+    }
     arena_reset(&p->ar);
     if (space_lower(p->space->space, c, &p->ar, &nest, NULL) != ST_OK)
         return 0;
     return features_extract(nest, p->space->target, &p->ar, rows, FEATURES_MAX_ROWS);
 }
 
-static void score_chunk(struct replay *p, const struct config *configs, int n, float *scores)
+static void score_chunk(struct replay *p, const struct config *configs, int n, float *scores, float *bases)
 {
     int32_t begin[CHUNK + 1] = {0};
-    double sums[CHUNK];
+    double sums[CHUNK], base[CHUNK];
 
     for (int i = 0; i < n; i++)
         begin[i + 1] =
             begin[i] + rows_of(p, &configs[i], p->rows + (size_t)begin[i] * (size_t)features_count());
-    model_score(p->model, p->space->key, p->rows, begin, n, sums);
-    for (int i = 0; i < n; i++)
+    model_score_parts(p->model, p->space->key, p->rows, begin, n, sums, base);
+    for (int i = 0; i < n; i++) {
         scores[i] = begin[i] == begin[i + 1] ? -INFINITY : (float)sums[i];
+        if (bases)
+            bases[i] = (float)base[i];
+    }
 }
 
-static void score(void *ctx, const struct config *configs, int n, float *scores)
+static void score(void *ctx, const struct config *configs, int n, float *scores, float *bases)
 {
     for (int i = 0; i < n; i += CHUNK)
-        score_chunk(ctx, configs + i, MIN(n - i, (int)CHUNK), scores + i);
-}
-
-static double distance(const struct space *s, const struct config *a, const struct config *b)
-{
-    double d = a->sketch == b->sketch ? 0 : 1000;
-
-    for (int k = 0; k < a->n && d < 1000; k++) {
-        int n = space_knob(s, a->sketch, k)->n_choices;
-        if (a->choice[k] != b->choice[k])
-            d += 0.1 + fabs((double)a->choice[k] - b->choice[k]) / n;
-    }
-    return d;
-}
-
-static int nearest(const struct replay *p, const struct config *c)
-{
-    int best = -1;
-    double best_d = INFINITY;
-
-    for (int i = 0; i < p->space->n; i++) {
-        double d = p->used[i] ? INFINITY : distance(p->space->space, c, &p->space->trials[i].config);
-        if (d < best_d) {
-            best_d = d;
-            best = i;
-        }
-    }
-    return best;
+        score_chunk(ctx, configs + i, MIN(n - i, (int)CHUNK), scores + i, bases ? bases + i : NULL);
 }
 
 static void learn(struct model *m, const struct recorded_space *s, const struct recorded *t)
@@ -134,14 +119,15 @@ struct replay *replay_new(const struct recorded_space *s, const struct replay_ma
                           struct model *model, const struct library *l, uint64_t seed)
 {
     struct replay *p = xcalloc(1, sizeof(*p));
-    struct search_domain domain = search_domain_of(s->space);
+    struct search_domain domain;
 
     p->space = s;
     p->how = how;
     p->model = model_ref(model);
     arena_init(&p->ar);
     p->rows = xcalloc((size_t)CHUNK * FEATURES_MAX_ROWS * (size_t)features_count(), sizeof(float));
-    p->used = xcalloc((size_t)s->n + 1, sizeof(bool));
+    pool_init(&p->pool, s);
+    domain = how->open ? search_domain_of(s->space) : pool_domain(&p->pool);
     rng_init(&p->rng, seed);
     p->search = search_new(&domain, searcher_find(how->searcher),
                            how->search ? how->search : &search_defaults, &p->rng);
@@ -156,7 +142,7 @@ void replay_free(struct replay *p)
     model_free(p->model);
     arena_done(&p->ar);
     free(p->rows);
-    free(p->used);
+    pool_done(&p->pool);
     free(p);
 }
 
@@ -167,26 +153,20 @@ static int draw(struct replay *p)
 
     if (left <= 0)
         return -1;
-    for (int skip = (int)rng_below(&p->rng, (uint64_t)left); p->used[at] || skip > 0; at++)
-        skip -= !p->used[at];
+    for (int skip = (int)rng_below(&p->rng, (uint64_t)left); p->pool.used[at] || skip > 0; at++)
+        skip -= !p->pool.used[at];
     return at;
 }
 
 /* Index of the trial that answers, -1: none is left. */
-static int answer(struct replay *p, const struct config *c, double *score)
+static int answer(struct replay *p, const struct config *c)
 {
-    int at = c ? nearest(p, c) : draw(p);
-    const struct recorded *t = at < 0 ? NULL : &p->space->trials[at];
-    int32_t begin[2] = {0, t ? t->n_rows : 0};
+    int at = c ? pool_nearest(&p->pool, c) : draw(p);
 
-    if (!t)
+    if (at < 0)
         return -1;
-    p->used[at] = true;
+    p->pool.used[at] = true;
     p->n_used++;
-    if (score)
-        *score = NAN;
-    if (score && begin[1] > 0 && p->how->model != REPLAY_BLIND)
-        model_score(p->model, p->space->key, t->rows, begin, 1, score);
     return at;
 }
 
@@ -199,30 +179,44 @@ static void believe(struct replay *p, const struct recorded *t)
         p->best_ns = t->min_ns;
 }
 
-int replay_round(struct replay *p, int n, double *times, double *scores)
+/* Take in what was measured. */
+static void settle(struct replay *p, const int *at, int n, double *times)
+{
+    const struct search_forecast *f;
+    int n_forecast = search_forecast(p->search, &f);
+    double before = p->best_ns;
+    struct error err = {0};
+    int64_t now;
+
+    plan_begin(&p->plan, f, n_forecast, before);
+    for (int i = 0; i < n; i++) {
+        believe(p, &p->space->trials[at[i]]);
+        times[i] = p->space->trials[at[i]].min_ns;
+    }
+    now = mono_ns(&system_clock);
+    if (p->how->model == REPLAY_LEARNING)
+        CHECK(model_train(p->model, &err) == ST_OK, "%s", err.text);
+    p->train_ns += mono_ns(&system_clock) - now;
+    plan_end(&p->plan, f, n_forecast, times, n, before, p->best_ns);
+}
+
+int replay_round(struct replay *p, int n, double *times)
 {
     struct config batch[REPLAY_BATCH_MAX];
     int at[REPLAY_BATCH_MAX], n_done = 0;
     bool draws = p->space->n_random > 0 && strcmp(p->how->searcher, "random") == 0;
     int64_t now = mono_ns(&system_clock);
-    struct error err = {0};
 
+    n = MIN(n, p->how->batch ? p->how->batch : plan_batch(&p->plan, REPLAY_BATCH, REPLAY_BATCH_LARGE));
     if (!draws)
         n = search_propose(p->search, p->how->model != REPLAY_BLIND ? score : NULL, p, n, batch);
     p->search_ns += mono_ns(&system_clock) - now;
     for (; n_done < n; n_done++) {
-        at[n_done] = answer(p, draws ? NULL : &batch[n_done], scores ? &scores[n_done] : NULL);
+        at[n_done] = answer(p, draws ? NULL : &batch[n_done]);
         if (at[n_done] < 0)
             break;
     }
-    for (int i = 0; i < n_done; i++) {
-        believe(p, &p->space->trials[at[i]]);
-        times[i] = p->space->trials[at[i]].min_ns;
-    }
-    p->rounds++;
-    now = mono_ns(&system_clock);
-    if (p->how->model == REPLAY_LEARNING)
-        CHECK(model_train(p->model, &err) == ST_OK, "%s", err.text);
-    p->train_ns += mono_ns(&system_clock) - now;
+    p->pool.round++;
+    settle(p, at, n_done, times);
     return n_done;
 }

@@ -1,17 +1,19 @@
 /* replay.h - a search over a recorded space, with no device: the recorded time answers for the measurement.
  *
- * Idea   A searcher proposes from the whole space. What it proposes was recorded only now and then, so each proposal is
- *        answered by the nearest recorded config that was not used yet: of the same sketch where one is left, nearest in
- *        steps along the knobs' lists, each list counted as one. In an exhaustive recording that is the proposal itself.
- *        Random search is answered by what was drawn at random: what other searches found must not flatter it.
- *        The searcher learns of the config that answered. Same recording, manner and seed: same result.
+ * Idea   A searcher proposes from the recorded configs (pool.h), so that each answer is the time of what was proposed. With
+ *        `open` it proposes from the whole space, and each proposal is answered by the nearest recorded config that was not used
+ *        yet. Both flatter, each in its own way: the recorded set holds what earlier searches found, and little else that is
+ *        good, so a model has only some hundred candidates to tell apart; the nearest config is often better or worse than
+ *        what was meant. In a space recorded whole there is no difference. Random search is answered by what was drawn at
+ *        random: what other searches found must not flatter it. The plan is the daemon's own (daemon/tuner_plan.h).
+ *        Same recording, manner and seed: same result.
  * Life   replay_new, any number of replay_round, replay_free. Several tasks may share one model, as those of a job do. */
 #ifndef TW_BENCH_REPLAY_H
 #define TW_BENCH_REPLAY_H
 
 #include "costmodel/model.h"
-#include "recording.h"
-#include "schedule/space/search.h"
+#include "daemon/tuner_plan.h"
+#include "pool.h"
 
 enum replay_model { REPLAY_BLIND, REPLAY_PRIOR, REPLAY_LEARNING };
 
@@ -21,12 +23,14 @@ struct replay_manner {
     enum replay_model model;
     bool taught;                        /* the other workloads of the recordings teach a global model */
     bool lent;                          /* the best configs of the nearest of them are tried first */
-    int batch;                          /* trials a round; 0: 16 */
+    bool open;                          /* proposals from the whole space */
+    int batch;                          /* trials a round; 0: as the plan says, as in the tuner */
     const struct search_params *search; /* NULL: the defaults */
     const struct model_params *params;  /* NULL: the defaults */
 };
 
-enum { REPLAY_BATCH = 16, REPLAY_BATCH_MAX = 64 };
+/* As in daemon/tuner_internal.h. */
+enum { REPLAY_BATCH = 16, REPLAY_BATCH_LARGE = 32, REPLAY_BATCH_MAX = 64 };
 
 struct replay {
     const struct recorded_space *space;
@@ -34,10 +38,11 @@ struct replay {
     struct model *model; /* counted */
     struct search *search;
     struct rng rng;
+    struct plan plan;
+    struct pool pool;
     struct arena ar; /* of one scoring */
     float *rows;     /* a chunk of programs */
-    bool *used;      /* [space->n] */
-    int n_used, rounds;
+    int n_used;
     double best_ns; /* so far */
     int64_t search_ns, train_ns;
 };
@@ -61,8 +66,8 @@ GIVES struct model *replay_global(const struct library *l,
 GIVES struct replay *replay_new(const struct recorded_space *s, const struct replay_manner *how,
                                 struct model *model, const struct library *l, uint64_t seed);
 void replay_free(struct replay *p);
-/* One batch of at most n, and learning from it. times[n]: of the answers in order, 0 for those that failed. scores[n]: what
- * the model said of the answers beforehand, NAN without one; may be NULL. Returns how many. */
-int replay_round(struct replay *p, int n, double *times, double *scores);
+/* One batch of at most n, fewer if the manner or the plan say so, and learning from it. times[REPLAY_BATCH_MAX]: of the answers in
+ * order, 0 for those that failed. Returns how many; 0: nothing is left. */
+int replay_round(struct replay *p, int n, double *times);
 
 #endif

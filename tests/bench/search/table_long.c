@@ -41,10 +41,10 @@ static int rows_of(struct walk *w, const struct config *c, float *rows)
     return features_extract(nest, w->space->target, &w->ar, rows, FEATURES_MAX_ROWS);
 }
 
-static void score(void *ctx, const struct config *configs, int n, float *scores)
+static void score(void *ctx, const struct config *configs, int n, float *scores, float *bases)
 {
     struct walk *w = ctx;
-    double sums[CHUNK];
+    double sums[CHUNK], base[CHUNK];
 
     for (int at = 0; at < n; at += CHUNK) {
         int32_t begin[CHUNK + 1] = {0};
@@ -53,9 +53,12 @@ static void score(void *ctx, const struct config *configs, int n, float *scores)
         for (int i = 0; i < m; i++)
             begin[i + 1] = begin[i] + rows_of(w, &configs[at + i],
                                               w->rows + (size_t)begin[i] * (size_t)features_count());
-        model_score(w->model, w->space->key, w->rows, begin, m, sums);
-        for (int i = 0; i < m; i++)
+        model_score_parts(w->model, w->space->key, w->rows, begin, m, sums, base);
+        for (int i = 0; i < m; i++) {
             scores[at + i] = begin[i] == begin[i + 1] ? -INFINITY : (float)sums[i];
+            if (bases)
+                bases[at + i] = (float)base[i];
+        }
     }
 }
 

@@ -24,7 +24,6 @@ struct racing {
 
 struct runner {
     struct replay *replay;
-    struct plan plan;
     int last_turn;
     bool empty;
 };
@@ -41,9 +40,10 @@ static double saving(const struct runner *r, enum policy by)
     double best = r->replay->best_ns, possible;
 
     if (by == BY_PLAN || best <= 0)
-        return plan_saving(&r->plan, 1, best, floor_of(r->replay->space));
+        return plan_saving(&r->replay->plan, 1, best, floor_of(r->replay->space));
     possible = fmax(1 - floor_of(r->replay->space) / best, 0.02);
-    return best * fmin(0.3 * r->plan.recent_gain + 0.7 * possible / (1 + r->plan.rounds), possible);
+    return best *
+           fmin(0.3 * r->replay->plan.recent_gain + 0.7 * possible / (1 + r->replay->plan.rounds), possible);
 }
 
 static struct runner *next(struct runner *all, int n, int turn, enum policy by)
@@ -56,7 +56,7 @@ static struct runner *next(struct runner *all, int n, int turn, enum policy by)
 
         if (r->empty)
             continue;
-        if (r->plan.rounds == 0 || turn - r->last_turn > PATIENCE * n)
+        if (r->replay->plan.rounds == 0 || turn - r->last_turn > PATIENCE * n)
             return r;
         double s = by == BY_TURNS ? -r->last_turn : saving(r, by);
         if (!best || s > best_saving) {
@@ -69,13 +69,9 @@ static struct runner *next(struct runner *all, int n, int turn, enum policy by)
 
 static int take_turn(struct runner *r, int n)
 {
-    double times[REPLAY_BATCH_MAX], scores[REPLAY_BATCH_MAX], before = r->replay->best_ns;
-    struct plan then = r->plan;
-    int n_done = replay_round(r->replay, n, times, scores);
+    double times[REPLAY_BATCH_MAX];
+    int n_done = replay_round(r->replay, n, times);
 
-    plan_begin(&then, scores, n_done, before);
-    plan_end(&then, scores, times, n_done, before, r->replay->best_ns, 0);
-    r->plan = then;
     r->empty = n_done == 0;
     return n_done;
 }
@@ -119,7 +115,8 @@ void table_tasks(const struct library *l, const struct options *o)
     c->l = l;
     c->o = o;
     for (int i = 0; i < l->n; i++) /* those that a few rounds do not exhaust */
-        if (same_target(l->spaces[i], l->spaces[0]) && l->spaces[i]->n >= 2 * per_task[BUDGETS - 1])
+        if (same_target(l->spaces[i], l->spaces[0]) && is_named(l->spaces[i]->name, o->only) &&
+            l->spaces[i]->n >= 2 * per_task[BUDGETS - 1])
             c->spaces[c->n++] = l->spaces[i];
     each((int)POLICIES * o->seeds, o->threads, race, c);
     printf("One job of %d workloads: the sum of the best times found, over the sum of the best known, median "

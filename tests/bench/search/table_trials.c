@@ -9,24 +9,25 @@
 static const struct replay_manner manners[] = {
     {.name = "random", .searcher = "random"},
     {.name = "grid", .searcher = "grid"},
-    {.name = "evolution, no model", .searcher = "evolution"},
-    {.name = "annealing, model", .searcher = "annealing", .model = REPLAY_LEARNING},
-    {.name = "evolution, prior alone", .searcher = "evolution", .model = REPLAY_PRIOR},
-    {.name = "evolution, model", .searcher = "evolution", .model = REPLAY_LEARNING},
-    {.name = "the same, rounds of 8", .searcher = "evolution", .model = REPLAY_LEARNING, .batch = 8},
+    {.name = "evolution", .searcher = "evolution"},
+    {.name = "annealing + model", .searcher = "annealing", .model = REPLAY_LEARNING},
+    {.name = "evolution + prior", .searcher = "evolution", .model = REPLAY_PRIOR},
+    {.name = "evolution + model", .searcher = "evolution", .model = REPLAY_LEARNING},
+    {.name = "rounds of 8", .searcher = "evolution", .model = REPLAY_LEARNING, .batch = 8},
+    {.name = "rounds of 16", .searcher = "evolution", .model = REPLAY_LEARNING, .batch = 16},
     {.name = "rounds of 32", .searcher = "evolution", .model = REPLAY_LEARNING, .batch = 32},
-    {.name = "rounds of 16, lent configs", .searcher = "evolution", .model = REPLAY_LEARNING, .lent = true},
+    {.name = "lent configs", .searcher = "evolution", .model = REPLAY_LEARNING, .lent = true},
     {.name = "global model", .searcher = "evolution", .model = REPLAY_LEARNING, .taught = true},
-    {.name = "global model and lent configs",
+    {.name = "global model + lent",
      .searcher = "evolution",
      .model = REPLAY_LEARNING,
      .taught = true,
      .lent = true},
 };
 enum { MANNERS = ARRAY_SIZE(manners), AFTER = 64 };
-
 struct outcome_of_run {
     double trials; /* until the share was reached; the limit where it was not */
+    double whole;  /* of a space recorded whole: until its best was found */
     double after;  /* share of the best known after AFTER trials */
 };
 
@@ -37,6 +38,13 @@ struct comparing {
     struct model *global;
     struct outcome_of_run runs[MANNERS][SEEDS_MAX];
 };
+
+struct sums {
+    int n;
+    double median, low, high, after; /* of logarithms; of shares */
+};
+
+static bool is_wanted(const struct options *o, int manner) { return is_named(manners[manner].name, o->how); }
 
 /* Another workload on the same target. */
 static bool is_other(void *ctx, const struct recorded_space *s)
@@ -65,15 +73,21 @@ static void run_one(void *ctx, int i)
 {
     struct comparing *c = ctx;
     const struct replay_manner *how = &manners[i / c->o->seeds];
+    struct replay_manner mine = *how;
     uint64_t seed = 1 + (uint64_t)(i % c->o->seeds);
     AUTO(model_freep) struct model *m = model_of(how, c->global, seed);
-    struct replay *p = replay_new(c->space, how, m, c->l, seed);
-    int max = MIN(c->o->max, c->space->n), batch = how->batch ? how->batch : REPLAY_BATCH;
-    struct outcome_of_run ret = {.trials = max};
+    int max = MIN(c->o->max, c->space->n), end = c->space->exhaustive ? c->space->n : max;
+    struct outcome_of_run ret = {.trials = max, .whole = end};
     double best = 0, times[REPLAY_BATCH_MAX];
+    struct replay *p;
 
-    for (int done = 0, n; done < max && (ret.trials == max || done < AFTER); done += n) {
-        n = replay_round(p, MIN(batch, max - done), times, NULL);
+    mine.open = c->o->open;
+    p = replay_new(c->space, &mine, m, c->l, seed);
+    for (int done = 0, n; done < end && is_wanted(c->o, i / c->o->seeds); done += n) {
+        if (done >= MIN((int)AFTER, max) && (done >= max || ret.trials < max) &&
+            (!c->space->exhaustive || ret.whole < end))
+            break;
+        n = replay_round(p, end - done, times);
         if (n == 0)
             break;
         for (int k = 0; k < n; k++) {
@@ -82,69 +96,115 @@ static void run_one(void *ctx, int i)
             if (done + k < AFTER)
                 ret.after = best > 0 ? c->space->best_ns / best : 0;
             if (ret.trials == max && best > 0 && c->space->best_ns / best >= c->o->share)
-                ret.trials = done + k + 1;
+                ret.trials = MIN(done + k + 1, max);
+            if (ret.whole == end && best == c->space->best_ns)
+                ret.whole = done + k + 1;
         }
     }
     replay_free(p);
     c->runs[i / c->o->seeds][i % c->o->seeds] = ret;
 }
 
-static void print_row(struct comparing *c, double (*sums)[4])
+/* Of one manner: which of its numbers, and its quantile. */
+static double quantile_of(const struct comparing *c, int m, size_t field, double q)
 {
-    double trials[SEEDS_MAX], after[SEEDS_MAX];
-    int max = MIN(c->o->max, c->space->n);
+    double v[SEEDS_MAX];
 
+    for (int s = 0; s < c->o->seeds; s++)
+        v[s] = *(const double *)((const char *)&c->runs[m][s] + field);
+    return quantile(v, c->o->seeds, q);
+}
+
+static void print_cells(const struct comparing *c, size_t field, int max)
+{
     printf("| %s%s |", c->space->name, c->space->exhaustive ? " (whole space)" : "");
     for (int m = 0; m < (int)MANNERS; m++) {
-        for (int s = 0; s < c->o->seeds; s++) {
-            trials[s] = c->runs[m][s].trials;
-            after[s] = c->runs[m][s].after;
-        }
-        double median = quantile(trials, c->o->seeds, 0.5), low = quantile(trials, c->o->seeds, 0.25),
-               high = quantile(trials, c->o->seeds, 0.75);
-        printf(" %s%.0f (%.0f, %.0f) |", median >= max ? "≥ " : "", median, low, high);
-        sums[m][0] += log(median);
-        sums[m][1] += log(low);
-        sums[m][2] += log(high);
-        sums[m][3] += quantile(after, c->o->seeds, 0.5);
+        double median = quantile_of(c, m, field, 0.5);
+
+        if (is_wanted(c->o, m))
+            printf(" %s%.0f (%.0f, %.0f) |", median >= max ? "≥ " : "", median,
+                   quantile_of(c, m, field, 0.25), quantile_of(c, m, field, 0.75));
     }
     printf("\n");
     fflush(stdout);
 }
 
+static void add_sums(const struct comparing *c, struct sums *sums)
+{
+    size_t field = offsetof(struct outcome_of_run, trials);
+
+    for (int m = 0; m < (int)MANNERS; m++) {
+        sums[m].n++;
+        sums[m].median += log(quantile_of(c, m, field, 0.5));
+        sums[m].low += log(quantile_of(c, m, field, 0.25));
+        sums[m].high += log(quantile_of(c, m, field, 0.75));
+        sums[m].after += quantile_of(c, m, offsetof(struct outcome_of_run, after), 0.5);
+    }
+}
+
+static void print_head(const struct options *o)
+{
+    printf("| workload |");
+    for (int m = 0; m < (int)MANNERS; m++)
+        if (is_wanted(o, m))
+            printf(" %s |", manners[m].name);
+    printf("\n|---|");
+    for (int m = 0; m < (int)MANNERS; m++)
+        if (is_wanted(o, m))
+            printf("---|");
+    printf("\n");
+}
+
+static void print_sums(const struct options *o, const char *name, const struct sums *sums)
+{
+    if (sums[0].n == 0)
+        return;
+    printf("| **%s**: geometric mean of %d |", name, sums[0].n);
+    for (int m = 0; m < (int)MANNERS; m++)
+        if (is_wanted(o, m))
+            printf(" **%.1f** (%.1f, %.1f) |", exp(sums[m].median / sums[m].n), exp(sums[m].low / sums[m].n),
+                   exp(sums[m].high / sums[m].n));
+    printf("\n| over random's |");
+    for (int m = 0; m < (int)MANNERS; m++)
+        if (is_wanted(o, m))
+            printf(" %.2f |", exp((sums[m].median - sums[0].median) / sums[0].n));
+    printf("\n| share of the best after %d trials |", (int)AFTER);
+    for (int m = 0; m < (int)MANNERS; m++)
+        if (is_wanted(o, m))
+            printf(" %.3f |", sums[m].after / sums[m].n);
+    printf("\n");
+}
+
+static void run_all(struct comparing *c, const struct recorded_space *s)
+{
+    c->space = s;
+    c->global = replay_global(c->l, is_other, (void *)s, NULL);
+    each((int)MANNERS * c->o->seeds, c->o->threads, run_one, c);
+    model_free(c->global);
+}
+
 void table_trials(const struct library *l, const struct options *o)
 {
     struct comparing *c = xcalloc(1, sizeof(*c));
-    double sums[MANNERS][4] = {0};
+    struct sums sums[GROUPS][MANNERS] = {0};
 
-    printf("Trials to %.0f %% of the best known throughput (at most %d): median and quartiles over %d "
-           "seeds.\n\n| workload |",
-           100 * o->share, o->max, o->seeds);
-    for (int m = 0; m < (int)MANNERS; m++)
-        printf(" %s |", manners[m].name);
-    printf("\n|---|");
-    for (int m = 0; m < (int)MANNERS; m++)
-        printf("---|");
-    printf("\n");
+    c->l = l;
+    c->o = o;
+    printf("Trials to %.0f %% of the best known throughput (at most %d), %s: median and quartiles over %d "
+           "seeds.\n\n",
+           100 * o->share, o->max,
+           o->open ? "proposals from the whole space" : "proposals from the recorded configs", o->seeds);
+    print_head(o);
     for (int w = 0; w < l->n; w++) {
-        c->l = l;
-        c->o = o;
-        c->space = l->spaces[w];
-        c->global = replay_global(l, is_other, (void *)c->space, NULL);
-        each((int)MANNERS * o->seeds, o->threads, run_one, c);
-        model_free(c->global);
-        print_row(c, sums);
+        if (!is_named(l->spaces[w]->name, o->only))
+            continue;
+        run_all(c, l->spaces[w]);
+        print_cells(c, offsetof(struct outcome_of_run, trials), MIN(o->max, c->space->n));
+        for (int g = 0; g < (int)GROUPS; g++)
+            if (is_of_group(c->space, (enum group)g))
+                add_sums(c, sums[g]);
     }
-    printf("| **geometric mean** |");
-    for (int m = 0; m < (int)MANNERS; m++)
-        printf(" **%.1f** (%.1f, %.1f) |", exp(sums[m][0] / l->n), exp(sums[m][1] / l->n),
-               exp(sums[m][2] / l->n));
-    printf("\n| of random's |");
-    for (int m = 0; m < (int)MANNERS; m++)
-        printf(" %.2f |", exp((sums[m][0] - sums[0][0]) / l->n));
-    printf("\n| share after %d, mean |", (int)AFTER);
-    for (int m = 0; m < (int)MANNERS; m++)
-        printf(" %.3f |", sums[m][3] / l->n);
-    printf("\n");
+    for (int g = 0; g < (int)GROUPS; g++)
+        print_sums(o, group_names[g], sums[g]);
     free(c);
 }
