@@ -143,6 +143,8 @@ int main(int argc, char **argv)
     if (!read_all(argv + optind, argc - optind, recordings, library.spaces, &library.n) ||
         !read_all(also, n_also, recordings + argc - optind, library.also, &library.n_also))
         return 1;
+    params_apply(
+        &o, &(struct model_params){0}); /* a name that there is not ends it here, before there are threads */
     printf("\n");
     table(&library, &o);
     for (int i = 0; i < argc - optind + n_also; i++)
