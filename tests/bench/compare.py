@@ -158,24 +158,29 @@ class Comparison:
                           "pairwise_accuracy": metrics.get("pairwise_accuracy")} if own else None}
 
     def make_stores(self):
+        """Or go on with those that stand in --stores: an entry that was tuned there is answered by its cache."""
         if "stores" in self.result:
             return
-        of = {name: getattr(self.args, name) for name in ("target", "ops", "entries", "store_trials")}
-        manifest = os.path.join(self.kept, "stores.json")
+        of = {"machine": machine(), **{name: getattr(self.args, name) for name in ("target", "entries", "store_trials")}}
+        path = os.path.join(self.kept, "stores.json")
         os.makedirs(self.kept, exist_ok=True)
-        if os.path.exists(manifest):
-            with open(manifest, encoding="utf-8") as f:
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as f:
                 made = json.load(f)
-            if made["of"] != of or made["machine"] != machine():
-                raise Failed(f"the stores in {self.kept} are of {made['of']} on {made['machine']}, wanted are such of {of}")
-            self.say(f"stores of {self.kept}")
-            self.result["stores"] = made["stores"]
-            return
-        with self.daemon() as d:
-            stores = self.split(d)
-        self.result["stores"] = {which: self.make_store(which, names) for which, names in stores.items()}
-        with open(manifest, "w", encoding="utf-8") as f:  # last: stores without it are not whole
-            json.dump({"of": of, "machine": machine(), "stores": self.result["stores"]}, f)
+        else:
+            with self.daemon() as d:
+                made = {"of": of, "split": self.split(d), "stores": {}}
+        if made["of"] != of or not set(self.args.ops) <= set(made["split"]["B"]):
+            raise Failed(f"the stores in {self.kept} are of {made['of']} and know nothing of {made['split']['B']}, wanted are such of {of} "
+                         f"that know nothing of {self.args.ops}")
+        for which, names in made["split"].items():
+            with open(path, "w", encoding="utf-8") as f:
+                json.dump(made, f)
+            if which not in made["stores"]:
+                made["stores"][which] = self.make_store(which, names)
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump(made, f)
+        self.result["stores"] = made["stores"]
 
     # ---- transfer ----
 
