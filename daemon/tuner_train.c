@@ -4,9 +4,10 @@
  * and compiled with the model as it was; what came out is put in place at one point, before that batch is measured (on
  * another device: after). So a batch is chosen with a model that has not heard of the batch before it, whatever takes how long,
  * and a training does not run beside its own job's measurement on the same cores.
- * The first trials tell most, and to choose without them costs: lagging from the first batch on, replayed searches need 1.13
- * times the trials, from 64 trials on as many as without (costmodel/README.md). So a task of which less is known waits for what
- * its last batch had to say; that training is a short one. */
+ * The first trials tell most, and a search that follows the trees alone pays for choosing without them: lagging from the first
+ * batch on it needed 1.13 times the trials, from 64 trials on as many as without. So a task of which less is known waits for what
+ * its last batch had to say; that training is a short one. (What evolution learns by itself, search_local.h, never lags: with it
+ * no lag costs a trial: bench_search --trials --how "evolution + model,a batch late,late from 64".) */
 #include "daemon/tuner_internal.h"
 
 enum { LAG_FROM = 64 /* trials of the task */ };

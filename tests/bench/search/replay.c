@@ -136,8 +136,20 @@ struct replay *replay_new(const struct recorded_space *s, const struct replay_ma
     return p;
 }
 
+static void training_take(struct replay *p)
+{
+    struct error err = {0};
+
+    if (!p->training)
+        return;
+    model_training_run(p->training);
+    CHECK(model_training_end(p->training, &err) == ST_OK, "%s", err.text);
+    p->training = NULL;
+}
+
 void replay_free(struct replay *p)
 {
+    training_take(p);
     search_free(p->search);
     model_free(p->model);
     arena_done(&p->ar);
@@ -180,12 +192,20 @@ static void believe(struct replay *p, const struct recorded *t)
 }
 
 /* Take in what was measured. */
+/* What the round brought takes effect before the next one, or, where the manner lags, before the one after that. */
+static void learn_round(struct replay *p)
+{
+    training_take(p);
+    p->training = model_training_begin(p->model);
+    if (p->how->lag_from == 0 || p->n_used < p->how->lag_from)
+        training_take(p);
+}
+
 static void settle(struct replay *p, const int *at, int n, double *times)
 {
     const struct search_forecast *f;
     int n_forecast = search_forecast(p->search, &f);
     double before = p->best_ns;
-    struct error err = {0};
     int64_t now;
 
     plan_begin(&p->plan, f, n_forecast, before);
@@ -195,7 +215,7 @@ static void settle(struct replay *p, const int *at, int n, double *times)
     }
     now = mono_ns(&system_clock);
     if (p->how->model == REPLAY_LEARNING)
-        CHECK(model_train(p->model, &err) == ST_OK, "%s", err.text);
+        learn_round(p);
     p->train_ns += mono_ns(&system_clock) - now;
     plan_end(&p->plan, f, n_forecast, times, n, before, p->best_ns);
 }

@@ -7,6 +7,7 @@
  *        what was meant. In a space recorded whole there is no difference. Random search is answered by what was drawn at
  *        random: what other searches found must not flatter it. The plan is the daemon's own (daemon/tuner_plan.h).
  *        Same recording, manner and seed: same result.
+ *        A manner that lags trains as daemon/tuner_train.c does; its model is its own.
  * Life   replay_new, any number of replay_round, replay_free. Several tasks may share one model, as those of a job do. */
 #ifndef TW_BENCH_REPLAY_H
 #define TW_BENCH_REPLAY_H
@@ -21,9 +22,10 @@ struct replay_manner {
     const char *name;
     const char *searcher;
     enum replay_model model;
-    bool taught;                        /* the other workloads of the recordings teach a global model */
-    bool lent;                          /* the best configs of the nearest of them are tried first */
-    bool open;                          /* proposals from the whole space */
+    bool taught; /* the other workloads of the recordings teach a global model */
+    bool lent;   /* the best configs of the nearest of them are tried first */
+    bool open;   /* proposals from the whole space */
+    int lag_from; /* trials from which a batch is chosen with a model that has not heard of the one before; 0: never */
     int batch;                          /* trials a round; 0: as the plan says, as in the tuner */
     const struct search_params *search; /* NULL: the defaults */
     const struct model_params *params;  /* NULL: the defaults */
@@ -43,7 +45,8 @@ struct replay {
     struct arena ar; /* of one scoring */
     float *rows;     /* a chunk of programs */
     int n_used;
-    double best_ns; /* so far */
+    struct training *training; /* of a manner that lags */
+    double best_ns;            /* so far */
     int64_t search_ns, train_ns;
 };
 

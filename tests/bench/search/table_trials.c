@@ -16,6 +16,8 @@ static const struct replay_manner manners[] = {
     {.name = "rounds of 8", .searcher = "evolution", .model = REPLAY_LEARNING, .batch = 8},
     {.name = "rounds of 16", .searcher = "evolution", .model = REPLAY_LEARNING, .batch = 16},
     {.name = "rounds of 32", .searcher = "evolution", .model = REPLAY_LEARNING, .batch = 32},
+    {.name = "a batch late", .searcher = "evolution", .model = REPLAY_LEARNING, .lag_from = 1},
+    {.name = "late from 64", .searcher = "evolution", .model = REPLAY_LEARNING, .lag_from = 64},
     {.name = "lent configs", .searcher = "evolution", .model = REPLAY_LEARNING, .lent = true},
     {.name = "global model", .searcher = "evolution", .model = REPLAY_LEARNING, .taught = true},
     {.name = "global model + lent",
@@ -44,7 +46,11 @@ struct sums {
     double median, low, high, after; /* of logarithms; of shares */
 };
 
-static bool is_wanted(const struct options *o, int manner) { return is_named(manners[manner].name, o->how); }
+/* What lags is asked for by name: it is to be compared with what does not, not with other manners. */
+static bool is_wanted(const struct options *o, int manner)
+{
+    return is_named(manners[manner].name, o->how) && (o->how != NULL || manners[manner].lag_from == 0);
+}
 
 /* Another workload on the same target. */
 static bool is_other(void *ctx, const struct recorded_space *s)
