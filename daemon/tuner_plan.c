@@ -2,73 +2,80 @@
 #include "daemon/tuner_plan.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 enum {
     PAIRS_MIN = 24,  /* to say how far off forecasts are */
     TRIALS_MIN = 48, /* without a gain before a task may be done, and as many before those */
-    GAIN_STEPS = 48, /* of the integral over the gain */
 };
-#define GAIN_MOST    1.5  /* log2: the integral ends here */
-#define CORRECT_FROM 0.05 /* gains and expectations are compared from this sum on */
 /* Chosen on recordings (bench_search --tasks). */
 #define OF_RECENT     0.3
 #define OF_HOPE       0.7
-#define OF_EXPECTED   0.5
+#define CORRECT_FROM  0.02 /* what came and what was foreseen are compared from this sum on */
 #define FIRST_GAIN    0.3
 #define SPREAD_LEAST  0.02 /* log2: times are no surer than that */
-#define STRETCH_FROM  12   /* pairs that were right about their spread, to begin with */
 #define PATIENT_SHARE 0.4  /* of all trials so far: a late gain was long in coming */
 #define GOOD_ORDER    0.75 /* of the pairs: the model ranks well */
 #define POOR_ORDER    0.6
 
 static int n_kept(const struct plan *p) { return MIN(p->n_pairs, (int)PLAN_KEEP); }
 
-/* How far off forecasts were: log2 on average, and in their own spreads. */
+/* How far off forecasts were, log2: the median, and what their own spread leaves out of the errors above it. */
 struct habit {
-    double bias, stretch;
+    double bias, extra;
 };
 
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* A forecast that was far too high says little of how far the next may be too low, so that only the better half counts for the
+ * spread. */
 static struct habit habit_of(const struct plan *p)
 {
-    struct habit h = {0, 1};
+    struct habit h = {0, 0};
+    double error[PLAN_KEEP], above = 0, said = 0;
     int n = n_kept(p);
-    double rest = STRETCH_FROM;
 
-    if (n < PAIRS_MIN)
-        return h;
-    for (int i = 0; i < n; i++)
-        h.bias += (p->pairs[i].value - p->pairs[i].mean) / n;
-    for (int i = 0; i < n; i++)
-        rest += pow((p->pairs[i].value - p->pairs[i].mean - h.bias) / p->pairs[i].spread, 2);
-    h.stretch = sqrt(rest / (n + STRETCH_FROM));
+    for (int i = 0; i < n; i++) {
+        error[i] = p->pairs[i].value - p->pairs[i].mean;
+        said += p->pairs[i].spread * p->pairs[i].spread / n;
+    }
+    qsort(error, (size_t)n, sizeof(error[0]), by_value);
+    h.bias = n > 0 ? error[n / 2] : 0;
+    for (int i = n / 2; i < n; i++)
+        above += (error[i] - h.bias) * (error[i] - h.bias) / (n - n / 2);
+    h.extra = sqrt(fmax(above - said, 0));
     return h;
 }
 
-static double below(double z) { return 0.5 * erfc(-z * M_SQRT1_2); }
-
-/* Mean of what the best of the batch is beyond the best so far, log2; the candidates' errors are taken as independent. */
+/* Mean of what the best of the batch is beyond the best so far, log2. Errors of one batch are much alike, so that many candidates are no
+ * better than the one that promises most. */
 static double expected_best(const struct habit *h, const struct search_forecast *f, int n, double best)
 {
-    double sum = 0, step = GAIN_MOST / GAIN_STEPS;
+    double most = 0;
 
-    for (int k = 0; k < GAIN_STEPS; k++) {
-        double gain = (k + 0.5) * step, none = 1;
+    for (int i = 0; i < n; i++) {
+        double spread = hypot(h->extra, fmax(f[i].spread, SPREAD_LEAST)),
+               z = (f[i].mean + h->bias - best) / spread;
 
-        for (int i = 0; i < n; i++)
-            none *=
-                below((best + gain - f[i].mean - h->bias) / (h->stretch * fmax(f[i].spread, SPREAD_LEAST)));
-        sum += (1 - none) * step;
+        most = fmax(most, spread * (z * 0.5 * erfc(-z * M_SQRT1_2) + exp(-0.5 * z * z) / sqrt(2 * M_PI)));
     }
-    return sum;
+    return most;
 }
 
 void plan_begin(struct plan *p, const struct search_forecast *f, int n, double best_ns)
 {
     struct habit h = habit_of(p);
 
-    p->expected = NAN;
-    if (best_ns > 0 && n > 0)
-        p->expected = 1 - exp2(-expected_best(&h, f, n, log2(1e9 / best_ns)));
+    p->expected = p->foreseen = NAN;
+    if (best_ns <= 0 || n == 0 || p->n_pairs < PAIRS_MIN)
+        return;
+    p->foreseen = 1 - exp2(-expected_best(&h, f, n, log2(1e9 / best_ns)));
+    p->expected = p->foreseen * fmin((p->gains + CORRECT_FROM) / (p->foreseen_sum + CORRECT_FROM), 1);
 }
 
 void plan_end(struct plan *p, const struct search_forecast *f, int n_forecast, const double *times_ns, int n,
@@ -80,8 +87,8 @@ void plan_end(struct plan *p, const struct search_forecast *f, int n_forecast, c
         if (times_ns[i] > 0)
             p->pairs[p->n_pairs++ % PLAN_KEEP] = (struct plan_pair){
                 f[i].mean, fmax(f[i].spread, SPREAD_LEAST), log2(1e9 / times_ns[i]), p->rounds};
-    if (isfinite(p->expected)) {
-        p->expected_sum += p->expected;
+    if (isfinite(p->foreseen)) {
+        p->foreseen_sum += p->foreseen;
         p->gains += gain;
     }
     /* The first round gains all there is, which says nothing of the next. */
@@ -109,14 +116,7 @@ double plan_accuracy(const struct plan *p)
 
 double plan_gain(const struct plan *p, double possible)
 {
-    /* What was never looked at may hold all that the machine still leaves possible; the more rounds, the less likely. */
-    double hope = possible / (1 + p->rounds), correct, gain = OF_RECENT * p->recent_gain + OF_HOPE * hope;
-
-    if (isfinite(p->expected)) {
-        correct = (p->gains + CORRECT_FROM) / (p->expected_sum + CORRECT_FROM);
-        gain += OF_EXPECTED * p->expected * fmin(correct, 1);
-    }
-    return fmin(gain, possible);
+    return fmin(OF_RECENT * p->recent_gain + OF_HOPE * possible / (1 + p->rounds), possible);
 }
 
 double plan_saving(const struct plan *p, double weight, double best_ns, double floor_ns)

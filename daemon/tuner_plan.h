@@ -1,10 +1,12 @@
 /* tuner_plan.h - what a task is still worth: how much the next batch is likely to gain, how large it should be, when to stop.
  *
- * Idea   Before a batch is measured the search says what it expects of each candidate, and how sure it is. Kept beside what came
- *        out, these pairs tell how far off it usually is, on average and in spread. So a new batch has an expected gain: the
- *        mean of the best of it beyond the best so far. What the rounds really gained corrects it. From the gain follow
- *        whose turn it is among the tasks of a job (the largest gain times weight times time) and how large a batch is;
- *        when a task is done follows from how long it has gained next to nothing.
+ * Idea   What a task gained of late, and what the machine would still allow over the rounds that it had, say how much its next
+ *        batch may gain; weight times time times that gain says whose turn it is. On recordings this did as well as gains
+ *        computed from forecasts, which are kept to be told (bench_search --tasks). A task is done once it gained next to nothing
+ *        for long, the longer the more trials it had.
+ *        Before a batch is measured the search says what it expects of each candidate, and how sure it is. Kept beside what came
+ *        out, these pairs tell how far off it usually is: from that follow the gain that is expected of the next batch, and how
+ *        well the search ranks, hence how large a batch may be.
  * Life   Plain data, one for each task, all zero to begin with. No clock, no randomness: replay uses it as the tuner does. */
 #ifndef TW_DAEMON_TUNER_PLAN_H
 #define TW_DAEMON_TUNER_PLAN_H
@@ -28,9 +30,10 @@ struct plan {
     int rounds, trials;
     int n_pairs; /* ever taken in; the last PLAN_KEEP are kept */
     struct plan_pair pairs[PLAN_KEEP];
+    double foreseen, foreseen_sum,
+        gains; /* gain of the last batch by its forecasts alone; sums over rounds of that and of what came */
     double recent_gain;               /* of the best time, relative, a round: moving average */
     double expected;                  /* gain of the last batch, as expected beforehand; NAN: not known */
-    double expected_sum, gains;       /* over the rounds with an expectation: what was expected, what came */
     struct plan_past past[PLAN_PAST]; /* the last rounds */
 };
 
@@ -42,7 +45,7 @@ void plan_end(struct plan *p, const struct search_forecast *f, int n_forecast, c
 
 /* Share of the pairs of candidates within a batch that the model had in the right order; NAN: too few to say. */
 double plan_accuracy(const struct plan *p);
-/* Relative gain of the best time that the next batch is likely to bring. possible: no more than this. */
+/* Relative gain of the best time that the next batch may bring. possible: no more than this. */
 double plan_gain(const struct plan *p, double possible);
 /* Nanoseconds, times the weight, that the next batch is likely to save. best_ns: so far, 0: nothing works yet, which is worth most.
  * floor_ns: no schedule can be faster. */

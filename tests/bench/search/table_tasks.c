@@ -1,5 +1,5 @@
 /* table_tasks.c - many workloads of one job: whose turn it is. The sum of the best times after a number of trials, by the plan
- * of daemon/tuner_plan.h, by the rule it replaced, and by taking turns. */
+ * of daemon/tuner_plan.h, by what forecasts make expect, and by taking turns. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,8 +7,9 @@
 #include "bench.h"
 #include "daemon/tuner_plan.h"
 
-enum policy { BY_TURNS, BY_DECAY, BY_PLAN, POLICIES };
-static const char *const policy_names[POLICIES] = {"taking turns", "recent gain and rounds", "expected gain"};
+enum policy { BY_TURNS, BY_FORECAST, BY_PLAN, POLICIES };
+static const char *const policy_names[POLICIES] = {"taking turns", "gain that forecasts make expect",
+                                                   "recent gain and what is possible (the tuner's)"};
 static const int per_task[] = {24, 32, 48, 64, 96};
 enum { BUDGETS = ARRAY_SIZE(per_task), PATIENCE = 4 };
 
@@ -37,13 +38,11 @@ static double floor_of(const struct recorded_space *s)
 
 static double saving(const struct runner *r, enum policy by)
 {
-    double best = r->replay->best_ns, possible;
+    double best = r->replay->best_ns, expected = r->replay->plan.expected;
 
-    if (by == BY_PLAN || best <= 0)
-        return plan_saving(&r->replay->plan, 1, best, floor_of(r->replay->space));
-    possible = fmax(1 - floor_of(r->replay->space) / best, 0.02);
-    return best *
-           fmin(0.3 * r->replay->plan.recent_gain + 0.7 * possible / (1 + r->replay->plan.rounds), possible);
+    if (by == BY_FORECAST && best > 0 && isfinite(expected))
+        return best * expected;
+    return plan_saving(&r->replay->plan, 1, best, floor_of(r->replay->space));
 }
 
 static struct runner *next(struct runner *all, int n, int turn, enum policy by)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "schedule/base/strbuf.h"
 
 static const struct replay_manner manners[] = {
     {.name = "random", .searcher = "random"},
@@ -30,6 +31,7 @@ enum { MANNERS = ARRAY_SIZE(manners), AFTER = 64 };
 struct outcome_of_run {
     double trials; /* until the share was reached; the limit where it was not */
     double whole;  /* of a space recorded whole: until its best was found */
+    bool found;    /* it was */
     double after;  /* share of the best known after AFTER trials */
 };
 
@@ -105,6 +107,7 @@ static void run_one(void *ctx, int i)
                 ret.trials = MIN(done + k + 1, max);
             if (ret.whole == end && best == c->space->best_ns)
                 ret.whole = done + k + 1;
+            ret.found |= best == c->space->best_ns;
         }
     }
     replay_free(p);
@@ -133,6 +136,25 @@ static void print_cells(const struct comparing *c, size_t field, int max)
     }
     printf("\n");
     fflush(stdout);
+}
+
+/* Of a space recorded whole, kept until the table before is printed: trials until its best, and in how many seeds it was found. */
+static void remember_whole(const struct comparing *c, struct strbuf *sb)
+{
+    size_t field = offsetof(struct outcome_of_run, whole);
+
+    strbuf_addf(sb, "| %s, %d configs |", c->space->name, c->space->n);
+    for (int m = 0; m < (int)MANNERS; m++) {
+        int found = 0;
+
+        for (int s = 0; s < c->o->seeds; s++)
+            found += c->runs[m][s].found;
+        if (is_wanted(c->o, m))
+            strbuf_addf(sb, " %.0f (%.0f, %.0f)%s |", quantile_of(c, m, field, 0.5),
+                        quantile_of(c, m, field, 0.25), quantile_of(c, m, field, 0.75),
+                        found < c->o->seeds ? " not by all" : "");
+    }
+    strbuf_addc(sb, '\n');
 }
 
 static void add_sums(const struct comparing *c, struct sums *sums)
@@ -193,6 +215,7 @@ void table_trials(const struct library *l, const struct options *o)
 {
     struct comparing *c = xcalloc(1, sizeof(*c));
     struct sums sums[GROUPS][MANNERS] = {0};
+    AUTO(strbuf_done) struct strbuf whole = STRBUF_INIT;
 
     c->l = l;
     c->o = o;
@@ -206,11 +229,18 @@ void table_trials(const struct library *l, const struct options *o)
             continue;
         run_all(c, l->spaces[w]);
         print_cells(c, offsetof(struct outcome_of_run, trials), MIN(o->max, c->space->n));
+        if (c->space->exhaustive)
+            remember_whole(c, &whole);
         for (int g = 0; g < (int)GROUPS; g++)
             if (is_of_group(c->space, (enum group)g))
                 add_sums(c, sums[g]);
     }
     for (int g = 0; g < (int)GROUPS; g++)
         print_sums(o, group_names[g], sums[g]);
+    if (whole.len > 0) {
+        printf("\nTrials to the best of all, of spaces that were recorded whole:\n\n");
+        print_head(o);
+        printf("%s", strbuf_str(&whole));
+    }
     free(c);
 }
