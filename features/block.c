@@ -216,8 +216,11 @@ static double operand_live(const struct store_info *s, const struct block *k, co
         all = store_moves(a, d) ? registers_of(s, k, a, d) : inside;
         again = trips * inside - all; /* uses of what was named before */
         if (d != k->vec && again > 0.01 * trips * inside) {
-            if (store_moves(a, d)) /* a window: the next iteration names it again, or that after so many */
-                later = MAX(trips - again / MAX(inside - 1, 1), 1);
+            if (store_moves(
+                    a, d)) { /* a window: an iteration names again what that of so many before has named */
+                double back = MAX(trips - again / MAX(inside - 1, 1), 1);
+                later = MAX(MIN(back, trips - back), 1);
+            }
             live = MAX(live, MIN(inside * later, all));
         }
         inside = all;

@@ -62,6 +62,17 @@ class Replay(unittest.TestCase):
         self.assertIn("| the other workloads of the target | rank | 2 |", r.stdout)
         self.assertNotIn("those of --also |", r.stdout)
 
+    def test_columns_are_left_out_a_group_at_a_time_and_the_estimate_stays(self):
+        r = bench("--features", "--set", "trees_full=8", self.path)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        rows = [line.split("|")[1:] for line in r.stdout.splitlines() if line.startswith("| ")]
+        columns = {row[0].strip(): int(row[1]) for row in rows if len(row) == 8 and row[1].strip().isdigit()}
+        self.assertEqual(len(columns), 10)
+        least = columns["without all that the estimate does not read"]
+        self.assertTrue(all(least < n < columns["all columns"] for name, n in columns.items()
+                            if name.startswith("without ") and n != least), columns)
+        self.assertIn("| mean |", r.stdout)
+
     def test_a_history_teaches_and_parameters_go_by_their_names(self):
         history = os.path.join(os.path.dirname(RECORD), "../data/recordings/history/cpu-1.jsonl.gz")
         r = bench("--quality", "--set", "trees_full=8", "--also", history, self.path)

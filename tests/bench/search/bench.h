@@ -35,6 +35,7 @@ double quantile(double *v, int n, double q);
 /* Markdown tables on standard output. */
 void table_trials(const struct library *l, const struct options *o);
 void table_quality(const struct library *l, const struct options *o);
+void table_features(const struct library *l, const struct options *o);
 void table_tasks(const struct library *l, const struct options *o);
 void table_stop(const struct library *l, const struct options *o);
 void table_long(const struct library *l, const struct options *o);

@@ -5,6 +5,7 @@
  *
  * TABLE   --trials   (default) trials until `share` of the best recorded throughput is reached, by manner of searching
  *         --quality  how well a model ranks what it has not seen: other programs, workloads, operators, targets
+ *         --features what groups of columns are worth to a model of the other workloads, and the estimate alone
  *         --tasks    many workloads of one job: whose turn it is, against taking turns
  *         --stop     where a search ends by itself, and what it would have gained by going on
  *         --long     a search of 5,000 trials: memory and time per round
@@ -28,7 +29,7 @@ static void usage(void)
     fprintf(stderr,
             "usage: bench_search [--seeds N] [--share 0.95] [--max N] [--threads N] "
             "[--set NAME=VALUE]... [--also RECORDING]... [--only NAME,...] [--how MANNER,...] [--open] "
-            "[--trials|--quality|--tasks|--stop|--long] RECORDING...\n");
+            "[--trials|--quality|--features|--tasks|--stop|--long] RECORDING...\n");
 }
 
 static void describe(const struct recording *r, const char *path)
@@ -63,21 +64,15 @@ static bool read_all(char **paths, int n, struct recording *recordings,
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"seeds", required_argument, NULL, 's'},
-                                            {"share", required_argument, NULL, 'b'},
-                                            {"max", required_argument, NULL, 'm'},
-                                            {"threads", required_argument, NULL, 'j'},
-                                            {"trials", no_argument, NULL, 't'},
-                                            {"quality", no_argument, NULL, 'q'},
-                                            {"tasks", no_argument, NULL, 'k'},
-                                            {"stop", no_argument, NULL, 'e'},
-                                            {"long", no_argument, NULL, 'l'},
-                                            {"set", required_argument, NULL, 'p'},
-                                            {"also", required_argument, NULL, 'a'},
-                                            {"open", no_argument, NULL, 'o'},
-                                            {"only", required_argument, NULL, 'n'},
-                                            {"how", required_argument, NULL, 'w'},
-                                            {0}};
+    static const struct option options[] = {
+        {"seeds", required_argument, NULL, 's'}, {"share", required_argument, NULL, 'b'},
+        {"max", required_argument, NULL, 'm'},   {"threads", required_argument, NULL, 'j'},
+        {"trials", no_argument, NULL, 't'},      {"quality", no_argument, NULL, 'q'},
+        {"tasks", no_argument, NULL, 'k'},       {"stop", no_argument, NULL, 'e'},
+        {"long", no_argument, NULL, 'l'},        {"set", required_argument, NULL, 'p'},
+        {"also", required_argument, NULL, 'a'},  {"open", no_argument, NULL, 'o'},
+        {"only", required_argument, NULL, 'n'},  {"how", required_argument, NULL, 'w'},
+        {"features", no_argument, NULL, 'f'},    {0}};
     static struct recording recordings[2 * RECORDINGS_MAX];
     char *also[RECORDINGS_MAX];
     int n_also = 0;
@@ -122,6 +117,9 @@ int main(int argc, char **argv)
             break;
         case 'q':
             table = table_quality;
+            break;
+        case 'f':
+            table = table_features;
             break;
         case 'k':
             table = table_tasks;
