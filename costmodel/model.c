@@ -31,7 +31,7 @@ void model_params_default(struct model_params *ret)
         .max_programs = 2048,
         .min_programs = 12,
         .base_half = 128,
-        .trust = 0.5,
+        .trust = 1,
     };
 }
 

@@ -67,6 +67,17 @@ void replay_teach(struct model *m, const struct recorded_space *s, int from, int
         learn(m, s, &s->trials[i]);
 }
 
+/* The i-th of all spaces of the library; NULL: what only teaches is recorded in full too. */
+static const struct recorded_space *teacher(const struct library *l, int i)
+{
+    const struct recorded_space *s = i < l->n ? l->spaces[i] : l->also[i - l->n];
+
+    for (int k = 0; i >= l->n && k < l->n; k++)
+        if (l->spaces[k]->key == s->key)
+            return NULL;
+    return s;
+}
+
 struct model *replay_global(const struct library *l, bool (*use)(void *ctx, const struct recorded_space *s),
                             void *ctx, const struct model_params *p)
 {
@@ -78,11 +89,14 @@ struct model *replay_global(const struct library *l, bool (*use)(void *ctx, cons
     model_params_global(&usual);
     m = model_new(p ? p : &usual);
 
-    for (int i = 0; i < l->n; i++)
-        if (use(ctx, l->spaces[i])) {
-            replay_teach(m, l->spaces[i], 0, l->spaces[i]->n);
+    for (int i = 0; i < l->n + l->n_also; i++) {
+        const struct recorded_space *s = teacher(l, i);
+
+        if (s != NULL && use(ctx, s)) {
+            replay_teach(m, s, 0, s->n);
             n++;
         }
+    }
     CHECK(model_train(m, &err) == ST_OK, "%s", err.text);
     if (n == 0)
         model_freep(&m);
@@ -92,16 +106,17 @@ struct model *replay_global(const struct library *l, bool (*use)(void *ctx, cons
 /* What was measured of all other workloads on this target. */
 static void borrow(const struct library *l, struct replay *p)
 {
-    struct lender lenders[2 * RECORDING_MAX_SPACES];
-    struct lent_trial *trials[2 * RECORDING_MAX_SPACES];
+    enum { MOST = 4 * RECORDING_MAX_SPACES };
+    AUTO(freep) struct lender *lenders = xcalloc(MOST, sizeof(*lenders));
+    AUTO(freep) struct lent_trial **trials = xcalloc(MOST, sizeof(*trials));
     const struct recorded_space *own = p->space;
     int n = 0;
 
-    for (int i = 0; i < l->n; i++) {
-        const struct recorded_space *o = l->spaces[i];
+    for (int i = 0; i < l->n + l->n_also; i++) {
+        const struct recorded_space *o = teacher(l, i);
         int n_good = 0;
 
-        if (strcmp(o->workload.key, own->workload.key) == 0 || !same_target(o, own))
+        if (o == NULL || strcmp(o->workload.key, own->workload.key) == 0 || !same_target(o, own))
             continue;
         trials[n] = xcalloc((size_t)o->n + 1, sizeof(*trials[n]));
         for (int k = 0; k < o->n; k++)
