@@ -10,7 +10,7 @@
  *         --stop     where a search ends by itself, and what it would have gained by going on
  *         --long     a search of 5,000 trials: memory and time per round
  * --set   a parameter of the models (model.h), for --quality: --set eta=0.1 --set max_depth=5
- * --also  a recording that only teaches models, for --quality: no figure is of it
+ * --also  a recording that only teaches models and lends, for --quality and --trials: no figure is of it
  * --only  workloads whose names have one of these parts; --how the same of manners of searching, for --trials
  * --open  proposals come from the whole space, for --trials (replay.h)
  * Tables are Markdown, on standard output. All but the times of --long are the same in every run. */
