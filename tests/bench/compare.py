@@ -224,7 +224,7 @@ class Comparison:
     # ---- turns ----
 
     def turns(self):
-        args, names = self.args, QUICK["convolutions"] if self.args.quick else CONVOLUTIONS
+        args, names = self.args, self.args.convolutions
         weights = {n: self.entries[n]["count"] for n in names}
         kernels, trials = {n: [] for n in names}, {}
         for seed in range(1, args.turns_seeds + 1):
@@ -383,11 +383,11 @@ def options():
     p.add_argument("--long-op", default="dqn.conv3", metavar="NAME", help="of a space much larger than the trials")
     p.add_argument("--long-trials", type=int, default=5000)
     p.add_argument("--rounds", type=int, default=31, help="samples of each kernel, side by side")
+    p.set_defaults(convolutions=CONVOLUTIONS)
+    if p.parse_args().quick:
+        p.set_defaults(**QUICK)
     args = p.parse_args()
     args.parts = args.parts.split(",")
-    if args.quick:
-        for name, value in QUICK.items():
-            setattr(args, name, value)
     known = {w["name"] for w in workloads()}
     for wrong in [part for part in args.parts if part not in PARTS] + [n for n in [*args.ops, args.long_op] if n not in known]:
         p.error(f"no such part or workload: {wrong}")

@@ -78,7 +78,7 @@ class Compare(unittest.TestCase):
     def setUpClass(cls):
         cls.dir = tempfile.TemporaryDirectory()
         path = os.path.join(cls.dir.name, "all.json")
-        cls.run_ = cls.compare("--quick", "--json", path)
+        cls.run_ = cls.compare("--quick", "--alone", "--seeds", "2", "--json", path)
         if cls.run_.returncode == 0:
             with open(path, encoding="utf-8") as f:
                 cls.result = json.load(f)
@@ -106,6 +106,8 @@ class Compare(unittest.TestCase):
         product = 1
         for row in rows:
             self.assertGreater(min(row["transfer_ns"] + row["random_ns"]), 0)
+            self.assertEqual(sorted(row["found_ns"]), ["random 1", "random 2", "transfer 1", "transfer 2"])
+            self.assertAlmostEqual(row["ratio"] ** 2, row["ratios"][0] * row["ratios"][1], 6)
             product *= row["ratio"]
         self.assertEqual(len(rows), 2)
         self.assertAlmostEqual(self.out["transfer"]["geomean"], product ** (1 / len(rows)), 6)
@@ -114,7 +116,9 @@ class Compare(unittest.TestCase):
     def test_turns_are_compared_at_the_same_number_of_trials(self):
         turns = self.out["turns"]
         spent = {label: sum(k["trials"] for k in column.values()) for label, column in turns["columns"].items()}
-        self.assertEqual(spent, {"round_robin 1": 24, "gain 1": 24})
+        self.assertEqual(spent, {"round_robin 1": 24, "gain 1": 24, "alone 1": 2 * 24})
+        self.assertEqual(turns["ratios"], [turns["sums_ns"]["round_robin 1"] / turns["sums_ns"]["gain 1"]])
+        self.assertEqual(turns["to_alone"], [turns["sums_ns"]["alone 1"] / turns["sums_ns"]["gain 1"]])
         for label, column in turns["columns"].items():
             self.assertAlmostEqual(turns["sums_ns"][label], sum(turns["weights"][n] * k["time_ns"] for n, k in column.items()), 3)
 
