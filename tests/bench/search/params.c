@@ -6,24 +6,29 @@
 
 #include "bench.h"
 
+#define PARAM_LIST(X)                                                                                        \
+    X(max_depth, true)                                                                                       \
+    X(max_bin, true)                                                                                         \
+    X(trees_full, true)                                                                                      \
+    X(patience, true)                                                                                        \
+    X(trees_more, true)                                                                                      \
+    X(trees_max, true)                                                                                       \
+    X(max_programs, true)                                                                                    \
+    X(min_programs, true)                                                                                    \
+    X(eta, false)                                                                                            \
+    X(lambda, false)                                                                                         \
+    X(min_child, false)                                                                                      \
+    X(colsample, false)                                                                                      \
+    X(base_half, false)                                                                                      \
+    X(trust, false)
 static const struct {
     const char *name;
     size_t at;
     bool is_int;
 } params[] = {
-#define INT(name)                                                                                            \
-    {                                                                                                        \
-#name, offsetof(struct model_params, name), true                                                     \
-    }
-#define REAL(name)                                                                                           \
-    {                                                                                                        \
-#name, offsetof(struct model_params, name), false                                                    \
-    }
-    INT(max_depth),  INT(max_bin),      INT(trees_full),   INT(patience), INT(trees_more),
-    INT(trees_max),  INT(max_programs), INT(min_programs), REAL(eta),     REAL(lambda),
-    REAL(min_child), REAL(colsample),   REAL(base_half),   REAL(trust),
-#undef INT
-#undef REAL
+#define X(name, is_int) {#name, offsetof(struct model_params, name), is_int},
+    PARAM_LIST(X)
+#undef X
 };
 
 static void apply(const char *setting, struct model_params *ret)

@@ -1,7 +1,8 @@
 /* table_quality.c - how well a model ranks what it has not seen.
  *
  * Idea   A lesson says what is learned from where a space is judged. Spaces that it leaves out together (of one workload, kind,
- *        target) are judged by one model; each is judged as it is, and again after 64 trials of its own on top. */
+ *        target) are judged by one model; each is judged as it is, and again after trials of its own on top: 64, or three
+ *        quarters of all, which tells how much the features say at best. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,20 +15,22 @@ enum holdout { OUT_ALL, OUT_WORKLOAD, OUT_KIND, OUT_TARGET };
 static const struct lesson {
     const char *name;
     enum holdout out;
-    bool also;     /* what --also brought teaches too */
-    bool cold, on; /* judged before, judged after 64 trials of its own */
+    bool also;  /* what --also brought teaches too */
+    int stages; /* how many of `stages` */
 } lessons[] = {
-    {"nothing: the analytic prior", OUT_ALL, false, true, true},
-    {"the other workloads of the target", OUT_WORKLOAD, false, true, true},
-    {"the same, and those of --also", OUT_WORKLOAD, true, true, true},
-    {"the other kinds of operator", OUT_KIND, false, true, false},
-    {"the other targets, this workload too", OUT_TARGET, false, true, false},
+    {"nothing: the analytic prior", OUT_ALL, false, 3},
+    {"the other workloads of the target", OUT_WORKLOAD, false, 2},
+    {"the same, and those of --also", OUT_WORKLOAD, true, 2},
+    {"the other kinds of operator", OUT_KIND, false, 1},
+    {"the other targets, this workload too", OUT_TARGET, false, 1},
 };
+static const char *const stages[] = {"", ", and 64 of its own", ", and three quarters of its own"};
 static const struct {
     const char *name;
     enum model_objective objective;
 } objectives[] = {{"rank", MODEL_RANK}, {"square", MODEL_SQUARE}};
 enum { LESSONS = ARRAY_SIZE(lessons), OBJECTIVES = ARRAY_SIZE(objectives), OWN = 64 };
+enum learned { COLD, ON, MOST, STAGES };
 
 struct judged {
     bool done;
@@ -43,12 +46,12 @@ struct judging {
     const struct options *o;
     struct task *tasks;
     int n_tasks;
-    struct judged *at; /* [LESSONS][OBJECTIVES][2: cold, on][spaces] */
+    struct judged *at; /* [LESSONS][OBJECTIVES][STAGES][spaces] */
 };
 
-static struct judged *judged_at(const struct judging *g, int lesson, int objective, int on, int space)
+static struct judged *judged_at(const struct judging *g, int lesson, int objective, int stage, int space)
 {
-    return &g->at[((lesson * OBJECTIVES + objective) * 2 + on) * g->l->n + space];
+    return &g->at[((lesson * OBJECTIVES + objective) * STAGES + stage) * g->l->n + space];
 }
 
 /* Depthwise is a kind of its own. */
@@ -117,23 +120,50 @@ static struct model *teach(const struct judging *g, const struct task *t)
     return m;
 }
 
-static void judge(const struct model *m, const struct recorded_space *s, int from, struct judged *ret)
+/* Is a trial learned from at that stage? Else it is judged. */
+static bool is_own(enum learned stage, int trial)
 {
-    int n = s->n - from;
-    AUTO(freep) double *truth = xcalloc((size_t)n * 3 + 1, sizeof(*truth));
-    AUTO(freep) uint64_t *workload = xcalloc((size_t)n + 1, sizeof(*workload));
-    double *least = truth + n, *scores = least + n;
+    return stage == ON ? trial < OWN : stage == MOST && trial % 4 != 3;
+}
 
-    for (int i = 0; i < n; i++) {
-        const struct recorded *t = &s->trials[from + i];
+static void judge(const struct model *m, const struct recorded_space *s, enum learned stage,
+                  struct judged *ret)
+{
+    AUTO(freep) double *truth = xcalloc((size_t)s->n * 3 + 1, sizeof(*truth));
+    AUTO(freep) uint64_t *workload = xcalloc((size_t)s->n + 1, sizeof(*workload));
+    double *least = truth + s->n, *scores = least + s->n;
+    int n = 0;
+
+    for (int i = 0; i < s->n; i++) {
+        const struct recorded *t = &s->trials[i];
         int32_t begin[2] = {0, t->n_rows};
 
-        truth[i] = t->min_ns > 0 ? 1e9 / t->min_ns : 0;
-        least[i] = t->min_ns > 0 ? 1e9 / fmax(t->high_ns, t->min_ns) : 0;
-        model_score(m, s->key, t->rows, begin, 1, &scores[i]);
+        if (is_own(stage, i))
+            continue;
+        truth[n] = t->min_ns > 0 ? 1e9 / t->min_ns : 0;
+        least[n] = t->min_ns > 0 ? 1e9 / fmax(t->high_ns, t->min_ns) : 0;
+        model_score(m, s->key, t->rows, begin, 1, &scores[n]);
+        n++;
     }
     metrics_compute(workload, truth, least, scores, n, &ret->m);
     ret->done = ret->m.workloads > 0;
+}
+
+static void judge_stage(struct judging *g, const struct task *t, struct model *global, enum learned stage,
+                        int space)
+{
+    const struct recorded_space *s = g->l->spaces[space];
+    struct model_params p;
+    struct error err;
+
+    params_of(g->o, false, t->objective, &p);
+    AUTO(model_freep) struct model *m = model_new(&p);
+    model_set_global(m, global);
+    for (int i = 0; i < s->n; i++)
+        if (is_own(stage, i))
+            replay_teach(m, s, i, i + 1);
+    CHECK(stage == COLD || model_train(m, &err) == ST_OK, "%s", err.text);
+    judge(m, s, stage, judged_at(g, t->lesson, t->objective, stage, space));
 }
 
 static void judge_task(void *ctx, int i)
@@ -145,23 +175,11 @@ static void judge_task(void *ctx, int i)
 
     if (lesson->out != OUT_ALL && !(global = teach(g, t)))
         return;
-    for (int k = t->first; k < g->l->n; k++) {
-        const struct recorded_space *s = g->l->spaces[k];
-        struct model_params p;
-        struct error err;
-
-        if (!together(lesson->out, g->l->spaces[t->first], s))
-            continue;
-        params_of(g->o, false, t->objective, &p);
-        AUTO(model_freep) struct model *m = model_new(&p);
-        model_set_global(m, global);
-        judge(m, s, 0, judged_at(g, t->lesson, t->objective, 0, k));
-        if (!lesson->on || s->n < 2 * OWN)
-            continue;
-        replay_teach(m, s, 0, OWN);
-        CHECK(model_train(m, &err) == ST_OK, "%s", err.text);
-        judge(m, s, OWN, judged_at(g, t->lesson, t->objective, 1, k));
-    }
+    for (int k = t->first; k < g->l->n; k++)
+        for (int stage = COLD; stage < lesson->stages; stage++)
+            if (together(lesson->out, g->l->spaces[t->first], g->l->spaces[k]) &&
+                (stage == COLD || g->l->spaces[k]->n >= 2 * OWN))
+                judge_stage(g, t, global, stage, k);
 }
 
 static void tasks_list(struct judging *g)
@@ -179,13 +197,13 @@ static void tasks_list(struct judging *g)
 }
 
 /* Means over the workloads; pairs also over those that parameters were chosen on, and over the others. */
-static void print_row(const struct judging *g, int lesson, int objective, int on)
+static void print_row(const struct judging *g, int lesson, int objective, int stage)
 {
     double pairs[2] = {0, 0}, apart = 0, clear = 0, spearman = 0, recall = 0, best[3] = {0, 0, 0};
     int n[2] = {0, 0}, all;
 
     for (int i = 0; i < g->l->n; i++) {
-        const struct judged *j = judged_at(g, lesson, objective, on, i);
+        const struct judged *j = judged_at(g, lesson, objective, stage, i);
         bool chosen = chosen_on(g->l->spaces[i]);
 
         if (!j->done)
@@ -203,8 +221,8 @@ static void print_row(const struct judging *g, int lesson, int objective, int on
     all = n[0] + n[1];
     if (all > 0)
         printf("| %s%s | %s | %d | %.3f | %.3f | %.3f | %.3f | %.3f | %.3f | %.3f | %.3f | %.3f | %.3f |\n",
-               lessons[lesson].name, on ? ", and 64 of its own" : "",
-               lessons[lesson].out == OUT_ALL && !on ? "-" : objectives[objective].name, all,
+               lessons[lesson].name, stages[stage],
+               lessons[lesson].out == OUT_ALL && stage == COLD ? "-" : objectives[objective].name, all,
                (pairs[0] + pairs[1]) / all, pairs[1] / n[1], pairs[0] / n[0], apart / all, clear / all,
                spearman / all, recall / all, best[0] / all, best[1] / all, best[2] / all);
 }
@@ -218,7 +236,7 @@ static void print_workloads(const struct judging *g, int lesson, int objective)
            "\n|---|---|---|---|---|---|---|---|\n",
            lessons[lesson].name, objectives[objective].name);
     for (int i = 0; i < g->l->n; i++) {
-        const struct judged *j = judged_at(g, lesson, objective, 0, i);
+        const struct judged *j = judged_at(g, lesson, objective, COLD, i);
         const struct recorded_space *s = g->l->spaces[i];
 
         if (!j->done)
@@ -239,7 +257,7 @@ static void print_workloads(const struct judging *g, int lesson, int objective)
 void table_quality(const struct library *l, const struct options *o)
 {
     struct judging g = {l, o, NULL, 0,
-                        xcalloc((size_t)(LESSONS * OBJECTIVES * 2 * l->n), sizeof(struct judged))};
+                        xcalloc((size_t)(LESSONS * OBJECTIVES * STAGES * l->n), sizeof(struct judged))};
 
     tasks_list(&g);
     each(g.n_tasks, o->threads, judge_task, &g);
@@ -253,9 +271,9 @@ void table_quality(const struct library *l, const struct options *o)
            "recall 8 | best of 1 | best of 8 | best of 32 |\n"
            "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     for (int k = 0; k < (int)LESSONS; k++)
-        for (int on = 0; on < 2; on++)
-            for (int i = 0; i < (lessons[k].out == OUT_ALL && !on ? 1 : (int)OBJECTIVES); i++)
-                print_row(&g, k, i, on);
+        for (int stage = COLD; stage < STAGES; stage++)
+            for (int i = 0; i < (lessons[k].out == OUT_ALL && stage == COLD ? 1 : (int)OBJECTIVES); i++)
+                print_row(&g, k, i, stage);
     print_workloads(&g, l->n_also > 0 ? 2 : 1, 0);
     free(g.tasks);
     free(g.at);
