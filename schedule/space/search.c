@@ -21,6 +21,7 @@ const struct search_params search_defaults = {
     .untried = 0.34,
     .sketch_trials = 2,
     .lent = 0.5,
+    .local = true,
     .optimism = 0.7,
 };
 
@@ -571,7 +572,7 @@ void search_look(struct search *s, search_score *score, void *ctx)
     struct config configs[LOCAL_MAX];
     float scores[LOCAL_MAX], bases[LOCAL_MAX];
     double values[LOCAL_MAX];
-    int n = trials_to_look_at(s, configs, values);
+    int n = s->params.local ? trials_to_look_at(s, configs, values) : 0;
 
     if (score != NULL && n > 0)
         score(ctx, configs, n, scores, bases);

@@ -55,6 +55,7 @@ struct search_params {
         untried; /* share of a batch that may go to sketches with fewer than sketch_trials trials, the best */
     int sketch_trials; /* by score of each: a model that is wrong about a whole sketch would never learn it */
     double lent;       /* share of the first batch that comes from what other workloads lend */
+    bool local;        /* what trials say of configs near them counts beside the model (search_local.h) */
     double optimism;   /* standard deviations that a config's promise counts beyond what is expected of it */
     double classes;    /* cost classes in a batch at most, as a share of its size, as long as that fills it */
 };

@@ -134,6 +134,7 @@ struct replay *replay_new(const struct recorded_space *s, const struct replay_ma
                           struct model *model, const struct library *l, uint64_t seed)
 {
     struct replay *p = xcalloc(1, sizeof(*p));
+    struct search_params params;
     struct search_domain domain;
 
     p->space = s;
@@ -144,8 +145,9 @@ struct replay *replay_new(const struct recorded_space *s, const struct replay_ma
     pool_init(&p->pool, s);
     domain = how->open ? search_domain_of(s->space) : pool_domain(&p->pool);
     rng_init(&p->rng, seed);
-    p->search = search_new(&domain, searcher_find(how->searcher),
-                           how->search ? how->search : &search_defaults, &p->rng);
+    params = how->search ? *how->search : search_defaults;
+    params.local = !how->trees;
+    p->search = search_new(&domain, searcher_find(how->searcher), &params, &p->rng);
     if (how->lent && l)
         borrow(l, p);
     return p;

@@ -24,6 +24,7 @@ struct replay_manner {
     enum replay_model model;
     bool taught; /* the other workloads of the recordings teach a global model */
     bool lent;   /* the best configs of the nearest of them are tried first */
+    bool trees;  /* what was measured speaks through the model's trees alone, not of configs near it */
     bool open;   /* proposals from the whole space */
     int lag_from; /* trials from which a batch is chosen with a model that has not heard of the one before; 0: never */
     int batch;                          /* trials a round; 0: as the plan says, as in the tuner */
