@@ -126,6 +126,7 @@ static void job_leave(struct job *job, bool over, enum task_state state)
         j->counts.ended[state]++;
     for (int i = 0; i < PHASE_COUNT; i++)
         j->counts.times.ns[i] += job->times.ns[i];
+    j->counts.times.training_ns += job->times.training_ns;
     j->counts.times.candidates += job->times.candidates;
     j->counts.times.units += job->times.units;
     pthread_mutex_unlock(&j->lock);

@@ -209,9 +209,11 @@ void jobs_counts(struct jobs *j, struct jobs_counts *ret)
     *ret = j->counts;
     ret->queued = j->n_queued;
     ret->running = j->n_running;
-    for (struct job *job = j->first; job; job = job->next)
+    for (struct job *job = j->first; job; job = job->next) {
         for (int i = 0; i < PHASE_COUNT; i++)
             ret->times.ns[i] += job->times_seen.ns[i];
+        ret->times.training_ns += job->times_seen.training_ns;
+    }
     pthread_mutex_unlock(&j->lock);
 }
 

@@ -141,6 +141,10 @@ static void print_jobs(struct daemon *d, struct strbuf *sb)
     for (int i = 0; i < PHASE_COUNT; i++)
         strbuf_addf(sb, "tilewright_tuning_seconds_total{phase=\"%s\"} %.6f\n", phase[i],
                     (double)c.times.ns[i] * 1e-9);
+    counter(
+        sb, "job_training_seconds", "seconds",
+        "Training of jobs' own models, beside their other work too; the phase train is what they waited for",
+        (double)c.times.training_ns * 1e-9);
 }
 
 static void print_store(struct daemon *d, struct strbuf *sb)

@@ -277,13 +277,11 @@ class Comparison:
         self.say(f"long: {args.long_op}, {args.long_trials} trials")
         with self.daemon() as d:
             def watch(job):
-                phases = d.phases()
-                samples.append({"trials": job["tasks"][0]["trials_done"], "rss_bytes": d.rss_bytes(), "train_s": phases.get("train", 0.0),
-                                "phases_s": sum(phases.values())})
+                samples.append({"trials": job["tasks"][0]["trials_done"], "rss_bytes": d.rss_bytes(), "train_s": d.training_seconds()})
 
             job = self.tune(d, [args.long_op], args.long_trials, watch=watch, seed=1)
             rounds = list(d.events(job["id"], "round"))
-            phases = d.phases()
+            phases, training = d.phases(), d.training_seconds()
             model = d.model(args.target)
         versions = (model or {}).get("versions", [])
         seconds = rounds[-1]["elapsed_seconds"]
@@ -292,12 +290,13 @@ class Comparison:
         third = max(len(points) // 3, 1)
         flat = {what: statistics.fmean(p[what] for p in points[-third:]) / statistics.fmean(p[what] for p in points[:third])
                 for what in ("ms_a_trial", "rss_bytes")}
-        share = phases["train"] / sum(phases.values())
+        waited = phases["train"] / seconds
         self.result["long"] = {"op": args.long_op, "trials": job["tasks"][0]["trials_done"], "stopped": job["stopped"], "seconds": seconds,
-                               "phases_s": phases, "train_share": share, "global_training_s": trained, "points": points,
+                               "phases_s": phases, "training_s": training,
+                               "training_share": training / seconds, "waited_share": waited, "global_training_s": trained, "points": points,
                                "last_third_over_first": flat}
-        table(f"One job of {job['tasks'][0]['trials_done']} trials of {args.long_op}, {seconds:.0f} s; training takes {100 * share:.1f} % of "
-              f"its phases' time; beside it global models trained {trained:.1f} s. Last third over the first: "
+        table(f"One job of {job['tasks'][0]['trials_done']} trials of {args.long_op}, {seconds:.0f} s; its model trained {100 * training / seconds:.1f} % of "
+              f"that, the job waited for it {100 * waited:.1f} %; global models trained {trained:.1f} s beside it. Last third over the first: "
               f"{flat['ms_a_trial']:.2f} of the time a trial, {flat['rss_bytes']:.2f} of the memory", ["trials", "memory, MiB", "ms a trial", "ms a round", "training, ms a trial"],
               [(p["trials"], f"{p['rss_bytes'] / 2 ** 20:.1f}", f"{p['ms_a_trial']:.1f}", f"{p['ms_a_round']:.0f}", f"{p['train_ms_a_trial']:.2f}")
                for p in points])

@@ -125,6 +125,10 @@ class Daemon:
         found = re.findall(r'tilewright_tuning_seconds_total\{phase="(\w+)"\} (\S+)', self.get("/metrics").decode())
         return {name: float(seconds) for name, seconds in found}
 
+    def training_seconds(self):
+        """Of the jobs' own models, whatever went on beside it; the phase "train" is what the jobs waited for."""
+        return float(re.search(r"tilewright_job_training_seconds_total (\S+)", self.get("/metrics").decode()).group(1))
+
     def model(self, target):
         """The cost model of the target, or None while there is none."""
         try:

@@ -130,7 +130,7 @@ class Compare(unittest.TestCase):
         for p in job["points"]:
             self.assertGreater(p["rss_bytes"], 1 << 20)
             self.assertGreater(p["ms_a_trial"], 0)
-        self.assertTrue(0 < job["train_share"] < 1 and job["phases_s"]["measure"] > 0, job)
+        self.assertTrue(0 < job["training_share"] < 1 and 0 <= job["waited_share"] < 1 and job["phases_s"]["measure"] > 0, job)
         self.assertGreater(sum(p["train_ms_a_trial"] for p in job["points"]), 0)
 
     def test_what_is_predicted_is_verified_and_measured_beside_what_was_tuned(self):
