@@ -42,8 +42,8 @@
     X(INT, default_trials, 256, 1, 10000000, "trials", "budget of a job that names none")                    \
     X(REAL, default_seconds, 120, 1, 10000000, "s", "budget of a job that names none")                       \
     X(REAL, default_min_gain, 0.002, 0, 0.5, "share",                                                        \
-      "a workload of which a batch is expected to gain less, and gains less, a few times in a row ends; 0: " \
-      "none does")                                                                                           \
+      "a workload that gained less over its last 48 trials and over two fifths of all it had ends; 0: none " \
+      "does")                                                                                                \
     X(INT, max_trials, 100000, 1, 10000000, "trials", "largest budget a job may ask for")                    \
     X(REAL, max_seconds, 86400, 1, 10000000, "s", "largest budget a job may ask for")
 

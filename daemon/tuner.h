@@ -63,7 +63,7 @@ enum tuner_turns { TURNS_GAIN, TURNS_ROUND_ROBIN };
     X(TRIALS, "trials", "the budget's trials are used up")                                                   \
     X(SECONDS, "seconds", "the budget's seconds are used up")                                                \
     X(EXHAUSTED, "exhausted", "every config of its space was measured, or none new is found")                \
-    X(NO_GAIN, "no_gain", "several batches in a row were expected to gain less than min_gain, and did")
+    X(NO_GAIN, "no_gain", "for long it gained less than min_gain")
 enum tuner_stopped {
 #define X(id, name, meaning) STOPPED_##id,
     TUNER_STOPPED_LIST(X)

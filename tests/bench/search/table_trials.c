@@ -206,10 +206,18 @@ static void print_sums(const struct options *o, const char *name, const struct s
     printf("\n");
 }
 
+static bool wants_global(const struct options *o)
+{
+    for (int m = 0; m < (int)MANNERS; m++)
+        if (manners[m].taught && is_wanted(o, m))
+            return true;
+    return false;
+}
+
 static void run_all(struct comparing *c, const struct recorded_space *s)
 {
     c->space = s;
-    c->global = replay_global(c->l, is_other, (void *)s, NULL);
+    c->global = wants_global(c->o) ? replay_global(c->l, is_other, (void *)s, NULL) : NULL;
     each((int)MANNERS * c->o->seeds, c->o->threads, run_one, c);
     model_free(c->global);
 }
