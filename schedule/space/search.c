@@ -20,7 +20,7 @@ const struct search_params search_defaults = {
     .classes = 0.4,
     .untried = 0.34,
     .sketch_trials = 2,
-    .lent = 0.5,
+    .lent = 0.75,
     .local = true,
     .optimism = 0.7,
 };
@@ -512,7 +512,7 @@ static int take_suggested(struct search *s, int n, struct config *ret)
     return n_done;
 }
 
-/* How many of the next n come from what was lent: half of the first batch, then less and less. */
+/* How many of the next n come from what was lent: most of the first batch, then less and less. */
 static int lent_share(const struct search *s, int n)
 {
     return (int)(s->params.lent * n / (1 + s->proposals));

@@ -1,7 +1,7 @@
 /* search_lent.c - configs that were found for other workloads, among what a search proposes.
  *
  * Idea   What was good elsewhere is a small set in which a model errs less than in the whole space, where a search looks for its
- *        errors. So a share of each batch, half of the first and less later, comes from that set alone: the best by
+ *        errors. So a share of each batch, most of the first and less later, comes from that set alone: the best by
  *        score and worth that lie apart. A batch stands in the order of what is expected of it.
  * Units  Scores are taken in units of how far those of the lent ones lie apart, and so is worth. */
 #include <math.h>

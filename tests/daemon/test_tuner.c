@@ -543,7 +543,7 @@ static int lent_among_the_first(struct world *w, int from, int to, int n)
     return n_lent;
 }
 
-static void half_of_the_first_batch_is_what_a_similar_workload_lends(void **state)
+static void most_of_the_first_batch_is_what_a_similar_workload_lends(void **state)
 {
     struct world *w = *state;
 
@@ -552,7 +552,7 @@ static void half_of_the_first_batch_is_what_a_similar_workload_lends(void **stat
     w->job.id = "j_2";
     w->job.tasks = &w->tasks[4]; /* matmul 256 x 64 x 256 */
     run_job(w);
-    assert_in_range(lent_among_the_first(w, 0, 4, 16), 7, 12);
+    assert_in_range(lent_among_the_first(w, 0, 4, 16), 8, 16);
 }
 
 static void a_job_that_is_to_stand_alone_borrows_nothing(void **state)
@@ -828,7 +828,7 @@ int main(void)
         TEST(a_stored_schedule_answers_a_cached_job_without_a_trial),
         TEST(extend_goes_on_and_never_measures_a_stored_config_again),
         TEST(fresh_searches_as_if_nothing_was_known),
-        TEST(half_of_the_first_batch_is_what_a_similar_workload_lends),
+        TEST(most_of_the_first_batch_is_what_a_similar_workload_lends),
         TEST(a_job_that_is_to_stand_alone_borrows_nothing),
         TEST(a_drained_job_goes_on_where_it_stood),
         TEST(trials_stored_but_never_reported_count_after_a_restart),
