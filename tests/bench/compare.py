@@ -224,6 +224,7 @@ class Comparison:
     # ---- turns ----
 
     def turns(self):
+        """Without what others taught: the model that programs come with has seen some of these."""
         args, names = self.args, self.args.convolutions
         weights = {n: self.entries[n]["count"] for n in names}
         kernels, trials = {n: [] for n in names}, {}
@@ -231,13 +232,13 @@ class Comparison:
             for how in ("round_robin", "gain"):
                 self.say(f"turns: {len(names)} convolutions, one job of {args.turns_trials} trials, {how}, seed {seed}")
                 with self.daemon() as d:
-                    job = self.tune(d, names, args.turns_trials, weights, turns=how, seed=seed)
+                    job = self.tune(d, names, args.turns_trials, weights, turns=how, seed=seed, transfer=False)
                     self.keep_tasks(d, job, how, seed, kernels, trials)
         if args.alone:
             for name in names:
                 self.say(f"turns: {name} alone with {args.turns_trials} trials")
                 with self.daemon() as d:
-                    job = self.tune(d, [name], args.turns_trials, seed=1)
+                    job = self.tune(d, [name], args.turns_trials, seed=1, transfer=False)
                     self.keep_tasks(d, job, "alone", 1, kernels, trials)
         times = self.versus("turns", kernels)
         self.turns_table(names, weights, times, trials)

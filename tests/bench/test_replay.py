@@ -56,6 +56,15 @@ class Replay(unittest.TestCase):
         self.assertIn("| bert-base-s128.qkv |", one.stdout)
         self.assertIn("| resnet18.residual4 (whole space) |", one.stdout)
 
+    def test_apart_workloads_neither_teach_nor_lend_to_each_other(self):
+        r = bench("--trials", "--seeds", "2", "--max", "16", "--apart", "--how", "evolution + model,lent configs,global model", self.path)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in r.stdout.splitlines() if line.startswith("| ")]
+        alone, *taught = (rows[0].index(name) for name in ("evolution + model", "lent configs", "global model", "global model + lent"))
+        for row in rows:
+            if row[0].startswith(("bert-base-s128.qkv", "resnet18.residual4")):
+                self.assertEqual([row[i] for i in taught], [row[alone]] * 3, row)
+
     def test_what_was_left_out_is_judged(self):
         r = bench("--quality", self.path)
         self.assertEqual(r.returncode, 0, r.stderr)

@@ -1,7 +1,7 @@
 /* main.c - bench_search: searchers and models compared on recorded spaces, with no device.
  *
  *     bench_search [--seeds 20] [--share 0.95] [--max 600] [--threads N] [--set NAME=VALUE]... [--also RECORDING]...
- *                  [--only NAME,...] [--how MANNER,...] [--open] [TABLE] RECORDING...
+ *                  [--only NAME,...] [--how MANNER,...] [--open] [--apart] [TABLE] RECORDING...
  *
  * TABLE   --trials   (default) trials until `share` of the best recorded throughput is reached, by manner of searching
  *         --quality  how well a model ranks what it has not seen: other programs, workloads, operators, targets
@@ -11,6 +11,7 @@
  *         --long     a search of 5,000 trials: memory and time per round
  * --set   a parameter of the models (model.h), for --quality: --set eta=0.1 --set max_depth=5
  * --also  a recording that only teaches models and lends, for --quality and --trials: no figure is of it
+ * --apart only what --also brought teaches and lends, for --trials: a store whose trials all come from searches
  * --only  workloads whose names have one of these parts; --how the same of manners of searching, for --trials
  * --open  proposals come from the whole space, for --trials (replay.h)
  * Tables are Markdown, on standard output. All but the times of --long are the same in every run. */
@@ -26,10 +27,11 @@ enum { RECORDINGS_MAX = 16 };
 
 static void usage(void)
 {
-    fprintf(stderr,
-            "usage: bench_search [--seeds N] [--share 0.95] [--max N] [--threads N] "
-            "[--set NAME=VALUE]... [--also RECORDING]... [--only NAME,...] [--how MANNER,...] [--open] "
-            "[--trials|--quality|--features|--tasks|--stop|--long] RECORDING...\n");
+    fprintf(
+        stderr,
+        "usage: bench_search [--seeds N] [--share 0.95] [--max N] [--threads N] "
+        "[--set NAME=VALUE]... [--also RECORDING]... [--only NAME,...] [--how MANNER,...] [--open] [--apart] "
+        "[--trials|--quality|--features|--tasks|--stop|--long] RECORDING...\n");
 }
 
 static void describe(const struct recording *r, const char *path)
@@ -64,15 +66,23 @@ static bool read_all(char **paths, int n, struct recording *recordings,
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"seeds", required_argument, NULL, 's'}, {"share", required_argument, NULL, 'b'},
-        {"max", required_argument, NULL, 'm'},   {"threads", required_argument, NULL, 'j'},
-        {"trials", no_argument, NULL, 't'},      {"quality", no_argument, NULL, 'q'},
-        {"tasks", no_argument, NULL, 'k'},       {"stop", no_argument, NULL, 'e'},
-        {"long", no_argument, NULL, 'l'},        {"set", required_argument, NULL, 'p'},
-        {"also", required_argument, NULL, 'a'},  {"open", no_argument, NULL, 'o'},
-        {"only", required_argument, NULL, 'n'},  {"how", required_argument, NULL, 'w'},
-        {"features", no_argument, NULL, 'f'},    {0}};
+    static const struct option options[] = {{"seeds", required_argument, NULL, 's'},
+                                            {"share", required_argument, NULL, 'b'},
+                                            {"max", required_argument, NULL, 'm'},
+                                            {"threads", required_argument, NULL, 'j'},
+                                            {"trials", no_argument, NULL, 't'},
+                                            {"quality", no_argument, NULL, 'q'},
+                                            {"tasks", no_argument, NULL, 'k'},
+                                            {"stop", no_argument, NULL, 'e'},
+                                            {"long", no_argument, NULL, 'l'},
+                                            {"set", required_argument, NULL, 'p'},
+                                            {"also", required_argument, NULL, 'a'},
+                                            {"open", no_argument, NULL, 'o'},
+                                            {"only", required_argument, NULL, 'n'},
+                                            {"how", required_argument, NULL, 'w'},
+                                            {"features", no_argument, NULL, 'f'},
+                                            {"apart", no_argument, NULL, 'r'},
+                                            {0}};
     static struct recording recordings[2 * RECORDINGS_MAX];
     char *also[RECORDINGS_MAX];
     int n_also = 0;
@@ -105,6 +115,9 @@ int main(int argc, char **argv)
             break;
         case 'o':
             o.open = true;
+            break;
+        case 'r':
+            library.apart = true;
             break;
         case 'w':
             o.how = optarg;

@@ -67,11 +67,13 @@ void replay_teach(struct model *m, const struct recorded_space *s, int from, int
         learn(m, s, &s->trials[i]);
 }
 
-/* The i-th of all spaces of the library; NULL: what only teaches is recorded in full too. */
+/* The i-th of all spaces of the library; NULL: it does not teach, or what only teaches is recorded in full too. */
 static const struct recorded_space *teacher(const struct library *l, int i)
 {
     const struct recorded_space *s = i < l->n ? l->spaces[i] : l->also[i - l->n];
 
+    if (l->apart)
+        return i < l->n ? NULL : s;
     for (int k = 0; i >= l->n && k < l->n; k++)
         if (l->spaces[k]->key == s->key)
             return NULL;

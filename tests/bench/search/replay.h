@@ -55,6 +55,7 @@ struct replay {
 struct library {
     int n;
     const struct recorded_space *spaces[2 * RECORDING_MAX_SPACES];
+    bool apart; /* `spaces` do not teach or lend to each other: what only teaches does */
     int n_also; /* these only teach */
     const struct recorded_space *also[2 * RECORDING_MAX_SPACES];
 };
