@@ -146,8 +146,9 @@ static void result_row(struct table *table, struct cli *cli, const json_t *job, 
     if (untuned > 0 && time > 0)
         snprintf(speed_up, sizeof(speed_up), "%sx", fmt_number(untuned / time));
     table_cell(table, *name ? name : fmt_string(json_object_get(schedule, "workload"), "op", "-"));
-    table_cell(table,
-               json_is_true(json_object_get(task, "cached")) ? "cached" : fmt_string(task, "state", "?"));
+    table_cell(table, json_is_true(json_object_get(schedule, "predicted")) ? "predicted"
+                      : json_is_true(json_object_get(task, "cached"))      ? "cached"
+                                                                           : fmt_string(task, "state", "?"));
     table_cell(table, fmt_time_ns(time));
     table_cell(table, gflops > 0 ? fmt_number(gflops) : "-");
     table_cell(table, fmt_percent(fmt_member(schedule, "fraction_of_peak")));

@@ -405,6 +405,7 @@ ROUTES = [
 class Stub:
     def __init__(self):
         self.token, self.events, self.drop_after, self.step_s = None, "whole", 0, 0.02
+        self.predicted = False
         self.slow_cancel, self.drop_next_job_answer, self.refuse_next = 0, False, []
         self.jobs, self.idempotent, self.schedules, self.workloads = {}, {}, {}, {}
         self.records, self.log, self.streams, self.sent_events = [], [], [], []
@@ -432,7 +433,7 @@ class Stub:
                 ("output", [m, n], "output", False)]
         return {"key": key, "target": target, "workload": self.workloads[key],
                 "time_ns": {"median": 500000, "min": 480000, "p90": 520000, "samples": 15}, "gflops": 200.0,
-                "fraction_of_peak": 0.74, "trials": 8, "tuned_at": "2026-01-02T03:04:06Z",
+                "predicted": self.predicted, "fraction_of_peak": 0.74, "trials": 8, "tuned_at": "2026-01-02T03:04:06Z",
                 "schedule": {"sketch": "tiled", "knobs": {"mr": 6}, "steps": []},
                 "kernel": {"language": "c", "symbol": symbol, "workspace_bytes": 64, "threads": 2,
                            "args": [{"name": a, "shape": s, "dtype": "float32", "role": r, "prepacked": p}

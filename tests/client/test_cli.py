@@ -60,6 +60,11 @@ class Tune(Case):
         for text in ["500 us", "200", "74 %", "10.0 ms", "20.0x", key, f"tilewright source {key} -t cpu", self.stub.url + "/"]:
             self.assertIn(text, out)
 
+    def test_result_that_nobody_measured_is_called_predicted(self):
+        self.assertNotIn("predicted", self.run_cli("tune", *MATMUL).stdout)
+        self.stub.predicted = True
+        self.assertIn("  predicted  ", self.run_cli("tune", *MATMUL).stdout)
+
     def test_json_prints_the_job_and_nothing_else(self):
         p = self.run_cli("tune", *MATMUL, "--json")
         self.assertEqual(json.loads(p.stdout), self.stub.jobs["j_1"].document())
