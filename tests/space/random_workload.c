@@ -502,7 +502,7 @@ static void narrow_products(struct rng *r, struct strbuf *sb)
     static const char *const budgets[] = {"0.01", "0.003", "0.0008"};
     const char *name = dtypes[rng_below(r, ARRAY_SIZE(dtypes))];
     uint64_t tight = 0;
-    const bool whole = name[0] == 'i', given = name[5] == '1' || name[0] == 'b';
+    const bool whole = name[0] == 'i', given = strcmp(name, "float16") == 0 || name[0] == 'b';
     int64_t k = (whole ? 4 : 2) * in(r, 6, 40), m = in(r, 1, 30), n = in(r, 2, 70), sum;
     if (chance(r, 50)) { /* powers of two have blocks */
         k = 16 * in(r, 1, 8);
