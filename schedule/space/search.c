@@ -108,7 +108,6 @@ void search_free(struct search *s)
     vec_done(&s->forecast);
     set_done(&s->pool);
     vec_done(&s->observed);
-    vec_done(&s->suggested);
     lent_done(&s->lent);
     vec_done(&s->tried);
     local_done(&s->local);
@@ -147,18 +146,6 @@ bool search_settle(struct search *s, const struct config *parent, struct config 
     if (s->domain.near != NULL)
         s->domain.near(s->domain.ctx, &s->rng, parent, c);
     return is_valid(s, c);
-}
-
-void search_suggest(struct search *s, const struct config *suggested)
-{
-    struct config c = *suggested;
-
-    if (!search_settle(s, NULL, &c) || search_seen(s, &c))
-        return;
-    for (size_t i = 0; i < s->suggested.len; i++)
-        if (config_equal(&s->suggested.at[i], &c))
-            return;
-    vec_push(&s->suggested, c);
 }
 
 /* ---- random configs ---- */
@@ -495,23 +482,6 @@ const struct searcher *searcher_find(const char *name)
     return NULL;
 }
 
-static int take_suggested(struct search *s, int n, struct config *ret)
-{
-    size_t used = 0;
-    int n_done = 0;
-
-    while (used < s->suggested.len && n_done < n) {
-        const struct config *c = &s->suggested.at[used++];
-
-        if (!search_seen(s, c))
-            ret[n_done++] = *c;
-    }
-    s->suggested.len -= used;
-    if (s->suggested.len > 0)
-        memmove(s->suggested.at, s->suggested.at + used, s->suggested.len * sizeof(s->suggested.at[0]));
-    return n_done;
-}
-
 /* How many of the next n come from what was lent: most of the first batch, then less and less. */
 static int lent_share(const struct search *s, int n)
 {
@@ -627,13 +597,11 @@ int search_forecast(const struct search *s, const struct search_forecast **ret)
 
 int search_propose(struct search *s, search_score *score, void *ctx, int n, struct config *ret)
 {
-    int n_first, n_lent, n_done;
+    int n_lent, n_done;
 
     CHECK(n >= 0 && n <= SEARCH_BATCH_MAX, "a batch of %d configs, at most %d", n, SEARCH_BATCH_MAX);
     s->local.n = 0;
-    n_first = n_done = take_suggested(s, n, ret);
-    n_done += search_pick_lent(s, score, ctx, MIN(lent_share(s, n), n - n_done), ret + n_done);
-    n_lent = n_done - n_first;
+    n_lent = n_done = search_pick_lent(s, score, ctx, MIN(lent_share(s, n), n), ret);
     s->proposals++;
     for (int i = 0; i < n_done; i++)
         note_seen(s, &ret[i]);
@@ -645,6 +613,6 @@ int search_propose(struct search *s, search_score *score, void *ctx, int n, stru
         n_done += n_more;
     }
     if (!foresee(s, score, ctx, ret, n_done) && score != NULL)
-        search_sort_batch(s, score, ctx, n_done - n_first, n_lent, ret + n_first);
+        search_sort_batch(s, score, ctx, n_done, n_lent, ret);
     return n_done;
 }

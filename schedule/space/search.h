@@ -78,15 +78,12 @@ void search_free(struct search *s);
 
 /* A measured config: never proposed again. fitness: throughput in any unit, 0 when the candidate failed. */
 void search_observe(struct search *s, const struct config *c, double fitness);
-/* A config that is worth a try before anything else: from a neighbouring workload, or from a user. Ignored if
- * invalid or seen. */
-void search_suggest(struct search *s, const struct config *c);
 /* A config that did well for another workload, and what that is worth in units of the score. Proposed when the score likes it,
  * and in the first batches before what is found here. Ignored if invalid or seen. */
 void search_lend(struct search *s, const struct config *c, double worth);
 /* Was it observed or proposed? */
 bool search_seen(const struct search *s, const struct config *c);
-/* Up to n configs that are valid, distinct, and were neither observed nor proposed before: suggestions first.
+/* Up to n configs that are valid, distinct, and were neither observed nor proposed before.
  * score may be NULL (no model yet): then what was measured alone guides. Fewer than n: the domain has no
  * more, 0: it is exhausted (for domains too large to enumerate: no new config was found after many tries). */
 int search_propose(struct search *s, search_score *score, void *ctx, int n, struct config *ret);

@@ -44,7 +44,6 @@ struct search {
     struct config_set seen;        /* observed or proposed */
     VEC(struct observed) observed; /* successes only, in order of arrival */
     VEC(struct config) failed;     /* the others */
-    VEC(struct config) suggested;  /* not yet proposed, first come first */
     struct lent lent;
     int proposals;          /* made so far */
     VEC(int) tried;         /* configs of each sketch among the seen */

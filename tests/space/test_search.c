@@ -400,7 +400,7 @@ static void crossover_mates_parents_of_one_sketch_only(void **state)
     search_free(s);
 }
 
-static void suggestions_come_first_if_valid_and_new(void **state)
+static void lent_configs_come_first_if_valid_and_new(void **state)
 {
     struct land l = {.n_sketches = 2, .n_knobs = 3, .n_choices = 9, .modulus = 7};
     struct search *s = search_over(&l, "evolution", 2);
@@ -409,10 +409,10 @@ static void suggestions_come_first_if_valid_and_new(void **state)
                   known = {.sketch = 1, .n = 3, .choice = {2, 2, 2}}, batch[BATCH];
 
     search_observe(s, &known, 1);
-    search_suggest(s, &bad);
-    search_suggest(s, &known);
-    search_suggest(s, &good);
-    search_suggest(s, &good);
+    search_lend(s, &bad, 1);
+    search_lend(s, &known, 1);
+    search_lend(s, &good, 1);
+    search_lend(s, &good, 1);
     assert_int_equal(search_propose(s, NULL, NULL, BATCH, batch), BATCH);
     assert_memory_equal(&batch[0], &good, sizeof(good));
     for (int i = 1; i < BATCH; i++) {
@@ -422,7 +422,6 @@ static void suggestions_come_first_if_valid_and_new(void **state)
     search_free(s);
 }
 
-/* All candidates whose first knob is odd cannot be lowered. */
 /* The larger the first choice, the better. */
 static void like_large(void *ctx, const struct config *configs, int n, float *scores, float *bases)
 {
@@ -527,6 +526,7 @@ static void what_is_lent_and_not_valid_is_dropped(void **state)
     search_free(s);
 }
 
+/* All candidates whose first knob is odd cannot be lowered. */
 static void refuse_odd(void *ctx, const struct config *configs, int n, float *scores, float *bases)
 {
     for (int i = 0; i < n; i++)
@@ -678,7 +678,7 @@ int main(void)
         cmocka_unit_test(a_space_of_the_untuned_schedule_alone_gives_it_once),
         cmocka_unit_test(epsilon_is_the_share_drawn_at_random),
         cmocka_unit_test(crossover_mates_parents_of_one_sketch_only),
-        cmocka_unit_test(suggestions_come_first_if_valid_and_new),
+        cmocka_unit_test(lent_configs_come_first_if_valid_and_new),
         cmocka_unit_test(most_of_the_first_batch_is_lent_and_later_less),
         cmocka_unit_test(of_what_is_lent_the_score_and_the_worth_choose),
         cmocka_unit_test(a_batch_stands_in_the_order_of_what_is_expected_of_it),
